@@ -1,0 +1,485 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Owns the client side of quiesce and unquiesce: functions on an SDK connection.
+
+It is no second client: every function takes an ``openstack.connection.Connection``
+and sends what the API reference says. It does not print, and imports no nova.
+"""
+
+# ruff: noqa: N818 - the exceptions carry the name of the reason, as in nova
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from keystoneauth1 import discover
+from keystoneauth1 import exceptions as ks_exceptions
+from openstack import exceptions as sdk_exceptions
+from openstack import utils as sdk_utils
+
+#: The first compute API microversion that knows quiesce and unquiesce.
+MICROVERSION = "2.105"
+
+#: Longest wait for one server, in seconds.
+WAIT_LIMIT = 300
+
+#: A quiesce with a timeout of its own is waited for that long and this many seconds
+#: more: a freeze that ends later has no window left.
+WAIT_GRACE = 60
+
+#: Seconds between two looks at a server. Windows are short, so this is too.
+POLL_INTERVAL = 0.5
+
+QUIESCE_EVENT = "compute_quiesce_instance"
+UNQUIESCE_EVENT = "compute_unquiesce_instance"
+
+
+class ClientError(Exception):
+    """Base of all reasons; the text is one line and ends with what to do.
+
+    ``may_be_frozen`` says whether a server that was to be quiesced can be frozen, now
+    or a little later, although the call failed.
+    """
+
+    may_be_frozen = False
+
+
+class MicroversionTooLow(ClientError):
+    """The caller chose a compute API microversion below 2.105."""
+
+    def __init__(self, asked: str) -> None:
+        super().__init__(
+            f"Quiesce and unquiesce need compute API microversion {MICROVERSION} or "
+            f"higher, but {asked} was asked for: use --os-compute-api-version "
+            f"{MICROVERSION}, or choose none."
+        )
+
+
+class MicroversionNotOffered(ClientError):
+    """The compute API of the cloud has no microversion 2.105."""
+
+    def __init__(self, wanted: str, maximum: str | None = None) -> None:
+        highest = f" (its maximum is {maximum})" if maximum else ""
+        super().__init__(
+            f"This cloud's compute API does not offer microversion {wanted}"
+            f"{highest}: ask its operator to enable nova_ext in the compute API."
+        )
+
+
+class ServerNotFound(ClientError):
+    """No such server, or it is not the caller's."""
+
+    def __init__(self, server: str) -> None:
+        super().__init__(
+            f"No server with the name or ID {server}: see 'openstack server list'."
+        )
+
+
+class ServerAmbiguous(ClientError):
+    """Several servers have the same name."""
+
+    def __init__(self, server: str) -> None:
+        super().__init__(f"More than one server has the name {server}: use its ID.")
+
+
+class RequestForbidden(ClientError):
+    """Policy does not allow the action (HTTP 403)."""
+
+    def __init__(self, server: str, action: str, reason: str) -> None:
+        super().__init__(
+            f"You may not {action} server {server}: {reason} Ask the cloud's operator "
+            f"for the policy os_compute_api:os-quiesce-server:{action}."
+        )
+
+
+class RequestUnsupported(ClientError):
+    """The request is malformed or this server cannot do it (HTTP 400)."""
+
+    def __init__(self, server: str, action: str, reason: str) -> None:
+        super().__init__(
+            f"Server {server} cannot {action}: {reason} The image needs "
+            "hw_qemu_guest_agent=yes, the timeout must be allowed here, and the "
+            "compute host must have nova_ext."
+        )
+
+
+class WrongState(ClientError):
+    """The server is not in a state that allows the action (HTTP 409)."""
+
+    def __init__(self, server: str, action: str, reason: str) -> None:
+        super().__init__(
+            f"Server {server} cannot {action} in its present state: {reason} Look at "
+            f"it with 'openstack --os-compute-api-version {MICROVERSION} server show "
+            f"{server}' and try again."
+        )
+
+
+class RequestIdMissing(ClientError):
+    """The request was accepted, but nobody can follow it."""
+
+    may_be_frozen = True
+
+    def __init__(self, server: str, action: str) -> None:
+        super().__init__(
+            f"The answer to {action} of server {server} has no x-openstack-request-id "
+            "header: let the proxy in front of the compute API pass it on."
+        )
+
+
+class QuiesceFailed(ClientError):
+    """The instance action of the quiesce ended with Error; the guest is thawed."""
+
+    def __init__(self, server: str, reason: str) -> None:
+        super().__init__(
+            f"Server {server} was not quiesced: {reason} Check the guest agent in the "
+            "guest and try again."
+        )
+
+
+class FreezeLost(ClientError):
+    """The guest was frozen and is not any more."""
+
+    def __init__(self, server: str) -> None:
+        super().__init__(
+            f"Server {server} was quiesced but is thawed already (deadline, reboot or "
+            "somebody's unquiesce): quiesce it again, with a longer timeout."
+        )
+
+
+class UnquiesceFailed(ClientError):
+    """The instance action of the unquiesce ended with Error."""
+
+    def __init__(self, server: str, reason: str) -> None:
+        super().__init__(
+            f"Unquiesce of server {server} ended with an error: {reason} Do not rely "
+            "on snapshots taken since it was quiesced."
+        )
+
+
+class WaitTimeout(ClientError):
+    """The server did not get there in time; it still may."""
+
+    may_be_frozen = True
+
+    def __init__(self, server: str, action: str, limit: float, last: str) -> None:
+        trouble = f" (last error: {last})" if last else ""
+        super().__init__(
+            f"The {action} of server {server} did not end within {limit:g} "
+            f"seconds{trouble}: see 'openstack server event list {server}'."
+        )
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """What the compute API says about the freeze of one server.
+
+    Times are ISO 8601 or None. ``known`` is False when the answer does not have the
+    fields: the API behind that microversion is not nova_ext's.
+    """
+
+    id: str
+    name: str
+    quiesce_status: str | None
+    quiesced_at: str | None
+    unquiesce_at: str | None
+    known: bool = True
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """How an instance action ended; ``error`` is None for Success."""
+
+    error: str | None = None
+
+
+def _is_enough(microversion: str) -> bool:
+    return bool(
+        discover.normalize_version_number(microversion)
+        >= discover.normalize_version_number(MICROVERSION)
+    )
+
+
+def chosen_microversion(conn: Any) -> str | None:
+    """Return the user's compute microversion if it knows quiesce, else None.
+
+    :param conn: ``openstack.connection.Connection``
+    """
+    chosen = conn.compute.default_microversion
+    return chosen if chosen and _is_enough(chosen) else None
+
+
+def negotiate(conn: Any) -> str:
+    """Return the microversion to send: the user's choice, or 2.105 without one.
+
+    :param conn: ``openstack.connection.Connection``
+    :raises MicroversionTooLow: the user's choice is below 2.105
+    :raises MicroversionNotOffered: the cloud's maximum is lower
+    """
+    try:
+        compute = conn.compute
+    except sdk_exceptions.ConfigException as exc:
+        # The SDK refuses a chosen microversion that the cloud lacks already here.
+        asked = conn.config.get_default_microversion(
+            "compute"
+        ) or conn.config.get_api_version("compute")
+        if not asked or "." not in asked:
+            raise
+        if not _is_enough(asked):
+            raise MicroversionTooLow(asked) from exc
+        raise MicroversionNotOffered(asked) from exc
+    asked = compute.default_microversion
+    if asked:
+        if not _is_enough(asked):
+            raise MicroversionTooLow(asked)
+        return str(asked)
+    if not sdk_utils.supports_microversion(compute, MICROVERSION):
+        data = compute.get_endpoint_data()
+        maximum = data.max_microversion if data else None
+        raise MicroversionNotOffered(
+            MICROVERSION, discover.version_to_string(maximum) if maximum else None
+        )
+    return MICROVERSION
+
+
+def find(conn: Any, name_or_id: str) -> tuple[str, str]:
+    """Return ID and name of a server.
+
+    :raises ServerNotFound: there is none
+    :raises ServerAmbiguous: the name is not unique
+    """
+    try:
+        server = conn.compute.find_server(
+            name_or_id, ignore_missing=False, details=False
+        )
+    except sdk_exceptions.DuplicateResource as exc:
+        raise ServerAmbiguous(name_or_id) from exc
+    except sdk_exceptions.NotFoundException as exc:
+        raise ServerNotFound(name_or_id) from exc
+    return str(server.id), str(server.name)
+
+
+def quiesce(conn: Any, server_id: str, timeout: int | None = None) -> str:
+    """Ask for a freeze of the guest's file systems; return the request ID.
+
+    The answer comes before the freeze: follow with :func:`wait_quiesced`.
+
+    :param conn: ``openstack.connection.Connection``
+    :param timeout: seconds after which the compute host thaws by itself; None leaves
+        it to the cloud
+    :raises ClientError: one subclass per reason
+    """
+    body = None if timeout is None else {"timeout": timeout}
+    return _post_action(conn, server_id, "quiesce", body)
+
+
+def unquiesce(conn: Any, server_id: str) -> str:
+    """Ask for the thaw of a quiesced server; return the request ID.
+
+    Whether the freeze was whole is on the instance action: :func:`wait_unquiesced`.
+
+    :param conn: ``openstack.connection.Connection``
+    :raises ClientError: one subclass per reason
+    """
+    return _post_action(conn, server_id, "unquiesce", None)
+
+
+def get_state(conn: Any, server_id: str) -> ServerState:
+    """Return the freeze of a server as the compute API shows it.
+
+    :raises ServerNotFound: the server is gone
+    """
+    response = _get(conn, f"/servers/{server_id}")
+    if response is None:
+        raise ServerNotFound(server_id)
+    server = response["server"]
+    return ServerState(
+        id=server["id"],
+        name=server["name"],
+        quiesce_status=server.get("quiesce_status"),
+        quiesced_at=server.get("quiesced_at"),
+        unquiesce_at=server.get("unquiesce_at"),
+        known="quiesce_status" in server,
+    )
+
+
+def quiesce_wait_limit(timeout: int | None) -> float:
+    """Return how long to wait for a quiesce with that timeout, in seconds."""
+    return WAIT_LIMIT if timeout is None else min(WAIT_LIMIT, timeout + WAIT_GRACE)
+
+
+def wait_quiesced(
+    conn: Any,
+    server_id: str,
+    request_id: str,
+    *,
+    limit: float = WAIT_LIMIT,
+    interval: float = POLL_INTERVAL,
+) -> ServerState:
+    """Wait until the server is quiesced and return its state.
+
+    :param request_id: what :func:`quiesce` returned
+    :param limit: seconds to wait at most
+    :param interval: seconds between two looks
+    :raises QuiesceFailed: the instance action ended with Error
+    :raises FreezeLost: it was quiesced, and thawed before anybody saw it
+    :raises ServerNotFound: the server was deleted meanwhile
+    :raises WaitTimeout: neither happened within the limit
+    """
+    for trouble in _polls(server_id, "quiesce", limit, interval):
+        with trouble:
+            # The action first: a server read after Success is at least quiesced.
+            outcome = _outcome(conn, server_id, request_id, QUIESCE_EVENT)
+            if outcome and outcome.error is not None:
+                raise QuiesceFailed(server_id, outcome.error)
+            state = get_state(conn, server_id)
+            if state.quiesce_status == "quiesced":
+                return state
+            if outcome and state.quiesce_status != "quiescing":
+                raise FreezeLost(server_id)
+    raise AssertionError("the polls end with an exception")
+
+
+def wait_unquiesced(
+    conn: Any,
+    server_id: str,
+    request_id: str,
+    *,
+    limit: float = WAIT_LIMIT,
+    interval: float = POLL_INTERVAL,
+) -> None:
+    """Wait until the unquiesce ended; returning means the freeze had no gap.
+
+    :param request_id: what :func:`unquiesce` returned
+    :param limit: seconds to wait at most
+    :param interval: seconds between two looks
+    :raises UnquiesceFailed: the instance action ended with Error
+    :raises WaitTimeout: it did not end within the limit
+    """
+    for trouble in _polls(server_id, "unquiesce", limit, interval):
+        with trouble:
+            outcome = _outcome(conn, server_id, request_id, UNQUIESCE_EVENT)
+            if outcome and outcome.error is not None:
+                raise UnquiesceFailed(server_id, outcome.error)
+            if outcome:
+                return
+
+
+class _Trouble:
+    """Keeps a look that failed for a passing reason from ending the wait."""
+
+    def __init__(self) -> None:
+        self.last = ""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: Any, exc: BaseException | None, _tb: Any) -> bool:
+        # An API restart or a lost connection says nothing about the guest.
+        passing = isinstance(exc, ks_exceptions.ConnectFailure) or (
+            isinstance(exc, sdk_exceptions.HttpException)
+            and (exc.status_code or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR
+        )
+        self.last = _one_line(str(exc)) if passing else ""
+        return passing
+
+
+def _polls(
+    server_id: str, action: str, limit: float, interval: float
+) -> Iterator[_Trouble]:
+    """Yield once per look, with the pause between; then raise WaitTimeout."""
+    trouble = _Trouble()
+    try:
+        for _count in sdk_utils.iterate_timeout(limit, "", wait=interval):
+            yield trouble
+    except sdk_exceptions.ResourceTimeout as exc:
+        raise WaitTimeout(server_id, action, limit, trouble.last) from exc
+
+
+def _outcome(
+    conn: Any, server_id: str, request_id: str, event_name: str
+) -> _Outcome | None:
+    """Return how the instance action of a request ended; None: not yet."""
+    answer = _get(conn, f"/servers/{server_id}/os-instance-actions/{request_id}")
+    if answer is None:
+        return None
+    action = answer["instanceAction"]
+    events = [e for e in action.get("events") or () if e["event"] == event_name]
+    failed = [e for e in events if e["result"] == "Error"]
+    # The message without an event: it ended before a compute host took it up.
+    if failed or (action.get("message") and not events):
+        details = failed[-1].get("details") if failed else None
+        return _Outcome(error=_reason(server_id, request_id, action, details))
+    if events and all(e["result"] for e in events):
+        return _Outcome()
+    return None
+
+
+def _reason(
+    server_id: str, request_id: str, action: dict[str, Any], details: str | None
+) -> str:
+    if details:
+        return _sentence(details)
+    message = _sentence(action.get("message") or "Error")
+    return (
+        f"{message} An administrator sees the reason with 'openstack "
+        f"--os-compute-api-version 2.84 server event show {server_id} {request_id}'."
+    )
+
+
+def _post_action(
+    conn: Any, server_id: str, action: str, body: dict[str, int] | None
+) -> str:
+    microversion = negotiate(conn)
+    response = conn.compute.post(
+        f"/servers/{server_id}/action",
+        json={action: body},
+        headers={"Accept": ""},
+        microversion=microversion,
+    )
+    try:
+        sdk_exceptions.raise_from_response(response)
+    except sdk_exceptions.NotFoundException as exc:
+        raise ServerNotFound(server_id) from exc
+    except sdk_exceptions.ForbiddenException as exc:
+        raise RequestForbidden(server_id, action, _said(exc)) from exc
+    except sdk_exceptions.BadRequestException as exc:
+        raise RequestUnsupported(server_id, action, _said(exc)) from exc
+    except sdk_exceptions.ConflictException as exc:
+        raise WrongState(server_id, action, _said(exc)) from exc
+    request_id = response.headers.get("x-openstack-request-id")
+    if not request_id:
+        raise RequestIdMissing(server_id, action)
+    return str(request_id)
+
+
+def _get(conn: Any, path: str) -> Any:
+    """Return the decoded answer, or None for 404."""
+    response = conn.compute.get(path, microversion=negotiate(conn))
+    if response.status_code == HTTPStatus.NOT_FOUND:
+        return None
+    sdk_exceptions.raise_from_response(response)
+    return response.json()
+
+
+def _said(exc: sdk_exceptions.HttpException) -> str:
+    return _sentence(exc.details or str(exc))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _sentence(text: str) -> str:
+    line = _one_line(text)
+    return line if line.endswith((".", "!", "?")) else f"{line}."
