@@ -1,0 +1,48 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Owns the way into stock daemons: an oslo.config source that calls ``install()``.
+
+``[DEFAULT] config_source = nova_ext`` with ``[nova_ext] driver = nova_ext`` makes
+oslo.config load this driver while a daemon reads its configuration, which is before
+nova names its manager class and loads its virt driver. It supplies no option values.
+
+Nothing of nova is imported here: oslo.config loads every driver of this kind in each
+service of the machine that has any ``config_source``.
+"""
+
+import sys
+from typing import Any
+
+from oslo_config import sources
+
+
+class Driver(sources.ConfigurationSourceDriver):
+    """Calls :func:`nova_ext.install.install` once nova's configuration is read."""
+
+    def open_source_from_opt_group(self, conf: Any, group_name: str) -> Any:
+        """Install the extension into this process; there is no source to return.
+
+        nova parses its files twice: first with a throw-away ``ConfigOpts`` to learn
+        the concurrency mode, then with its own ``CONF``. Only the second one counts.
+        """
+        nova_conf = sys.modules.get("nova.conf")
+        if nova_conf is None or nova_conf.CONF is not conf:
+            return None
+        from nova_ext import install
+
+        install.install()
+        return None
+
+    def list_options_for_discovery(self) -> list[Any]:
+        """No options beyond those of ``nova_ext.conf``."""
+        return []

@@ -1,0 +1,155 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Owns every write into nova's modules: self-checks first, then a short table.
+
+:func:`install` is called by the paste factory in the API, and by the oslo.config source
+or the console script in nova-compute. It changes the running process only.
+"""
+
+import importlib
+import inspect
+import sys
+import types
+from typing import Any
+
+import nova.conf
+from nova import policies, service, version
+from nova.api.openstack import api_version_request
+
+from nova_ext import conf, exception
+from nova_ext import policies as ext_policies
+from nova_ext.api.openstack.compute import versions
+from nova_ext.api.openstack.compute.schemas import servers as ext_schema
+
+#: The major version of nova that this extension was built for.
+NOVA = 34
+
+#: ``compute_driver = nova_ext.LibvirtDriver``: nova looks for drivers below nova.virt.
+DRIVER_ALIAS = "nova.virt.nova_ext"
+
+_STOCK_MANAGER = "nova.compute.manager.ComputeManager"
+_MANAGER = "nova_ext.compute.manager.ComputeManager"
+
+#: The response schemas of the greatest microversion of nova that show a server.
+_SERVER_SCHEMAS = (
+    "show_response_v2100",
+    "detail_response_v2100",
+    "update_response_v2100",
+    "rebuild_response_v2100",
+)
+
+_installed = False
+
+
+def install() -> None:
+    """Add the extension to the nova of this process; a second call does nothing.
+
+    :raises: nova_ext.exception.InstallError when the installed nova is not the one that
+        the extension was built for; nothing is changed then
+    """
+    global _installed
+    if _installed:
+        return
+    compute_versions = importlib.import_module("nova.api.openstack.compute.versions")
+    schemas = importlib.import_module("nova.api.openstack.compute.schemas.servers")
+    _check(schemas)
+
+    # Options and policies
+    conf.register_opts(nova.conf.CONF)
+    stock_rules = policies.list_rules
+    policies.list_rules = lambda: [*stock_rules(), *ext_policies.list_rules()]
+    # Microversion
+    api_version_request._MAX_API_VERSION = versions.MAX
+    compute_versions.VERSIONS["v2.1"]["version"] = versions.MAX
+    for server in _server_schemas(schemas):
+        server["properties"].update(ext_schema.server_v2105_properties)
+    # nova-compute
+    service.SERVICE_MANAGERS["nova-compute"] = _MANAGER
+    sys.modules[DRIVER_ALIAS] = _DriverAlias(DRIVER_ALIAS)
+    _installed = True
+
+
+def replace_router() -> None:
+    """Make the stock ``api-paste.ini`` find the extension's router.
+
+    Only for :mod:`nova_ext.wsgi.osapi_compute`: whoever edits ``api-paste.ini`` names
+    the router there.
+    """
+    routes = importlib.import_module("nova_ext.api.openstack.compute.routes")
+    package = importlib.import_module("nova.api.openstack.compute")
+    package.__dict__["APIRouterV21"] = routes.APIRouterV21
+
+
+class _DriverAlias(types.ModuleType):
+    """A module that finds the driver when nova-compute asks for it, not before."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "LibvirtDriver":
+            raise AttributeError(name)
+        module = importlib.import_module("nova_ext.virt.libvirt.driver")
+        return module.LibvirtDriver
+
+
+def _server_schemas(schemas: Any) -> list[dict[str, Any]]:
+    """The schemas of a server's view inside nova's response schemas."""
+    found: list[dict[str, Any]] = []
+
+    def walk(value: Any) -> None:
+        if isinstance(value, list):
+            for item in value:
+                walk(item)
+        elif isinstance(value, dict):
+            # The view of a server in a cell that is down has no "addresses".
+            if "addresses" in value.get("properties", {}):
+                found.append(value)
+            else:
+                for item in value.values():
+                    walk(item)
+
+    for name in _SERVER_SCHEMAS:
+        walk(getattr(schemas, name))
+    return found
+
+
+def _check(schemas: Any) -> None:
+    """Refuse a nova in which a registration would miss its place."""
+    installed = version.version_string()
+    remedy = (
+        f"install nova {NOVA}, or the release of nova-ext for this nova, or remove "
+        "nova_ext from the configuration"
+    )
+    if installed.split(".")[0] != str(NOVA):
+        raise exception.InstallError(
+            f"nova-ext was built for nova {NOVA} but nova {installed} is installed: "
+            f"{remedy}."
+        )
+    missing = [name for name in _SERVER_SCHEMAS if not hasattr(schemas, name)]
+    if not inspect.isfunction(policies.list_rules):
+        missing.append("nova.policies.list_rules")
+    for what, is_stock in (
+        (
+            f"microversion {versions.UPSTREAM}",
+            api_version_request._MAX_API_VERSION == versions.UPSTREAM,
+        ),
+        (
+            "the manager class of nova-compute",
+            service.SERVICE_MANAGERS.get("nova-compute") == _STOCK_MANAGER,
+        ),
+    ):
+        if not is_stock:
+            missing.append(what)
+    if missing:
+        raise exception.InstallError(
+            f"nova {installed} was changed where nova-ext attaches "
+            f"({', '.join(missing)}): {remedy}."
+        )

@@ -1,0 +1,31 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Owns the WSGI application of the compute API with the extension.
+
+For sites that name the application in their web server and keep ``api-paste.ini`` as
+nova ships it: serve ``nova_ext.wsgi.osapi_compute:application``.
+"""
+
+# nova patches threading before anything else is imported.
+from nova import monkey_patch
+
+monkey_patch.patch(backend="threading")
+
+from nova.api.openstack import wsgi_app  # noqa: E402
+
+from nova_ext import install  # noqa: E402
+
+install.install()
+install.replace_router()
+
+application = wsgi_app.init_application("osapi_compute", "nova-api-os-compute")
