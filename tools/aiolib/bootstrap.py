@@ -1,0 +1,146 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What the cloud's tables hold from the start: users, endpoints, flavors, images.
+
+Runs with the environment's own Python: bootstrap.py identity | resources | ready.
+"""
+
+from __future__ import annotations
+
+import datetime
+import sys
+import time
+
+from openstack.connection import Connection
+
+from aiolib import guest, records, settings
+from aiolib.client import Cloud
+from aiolib.settings import Failure, Settings
+
+ENDPOINTS = {
+    "placement": ("placement", "placement", ""),
+    "glance": ("image", "glance", ""),
+    "nova": ("compute", "nova-api", "/v2.1"),
+    "cinder": ("block-storage", "cinder-api", "/v3"),
+    "neutron": ("network", "network-stub", ""),
+}
+ROLES = ("service", "admin", "member", "reader")
+# name: memory in MiB
+FLAVORS = {"tiny": 128, "small": 192}
+IMAGES = {
+    "guest": {"hw_qemu_guest_agent": "yes"},
+    "guest-noagent": {},
+    "guest-require": {"hw_qemu_guest_agent": "yes", "os_require_quiesce": "yes"},
+}
+
+
+def identity(s: Settings, c: Connection) -> None:
+    api = c.identity
+    domain = api.find_domain("Default", ignore_missing=False)
+    for name in ROLES:
+        api.find_role(name) or api.create_role(name=name)
+    roles = {role.name: role for role in api.roles()}
+
+    def user(name: str, project: str, *role_names: str) -> None:
+        home = api.find_project(project) or api.create_project(
+            name=project, domain_id=domain.id
+        )
+        person = api.find_user(name) or api.create_user(
+            name=name,
+            password=s.password,
+            domain_id=domain.id,
+            default_project_id=home.id,
+        )
+        for role in role_names:
+            api.assign_project_role_to_user(home, person, roles[role])
+
+    known = {service.name for service in api.services()}
+    for name, (kind, service_name, path) in ENDPOINTS.items():
+        user(name, "service", "admin", "service")
+        if name in known:
+            continue
+        service = api.create_service(name=name, type=kind)
+        for interface in ("public", "internal", "admin"):
+            api.create_endpoint(
+                service_id=service.id,
+                interface=interface,
+                url=s.url(service_name, path),
+                region_id=settings.REGION,
+            )
+    user("demo", "demo", "member")
+
+
+def resources(s: Settings, c: Connection) -> None:
+    for name, memory in FLAVORS.items():
+        if not c.compute.find_flavor(name):
+            c.compute.create_flavor(name=name, ram=memory, vcpus=1, disk=1)
+    built_from = guest.fingerprint(s)
+    for name, properties in IMAGES.items():
+        for image in list(c.image.images(name=name)):
+            if image.properties.get("built_from") == built_from:
+                break
+            c.image.delete_image(image)
+        else:
+            c.create_image(
+                name,
+                filename=str(guest.image(s)),
+                disk_format="qcow2",
+                container_format="bare",
+                visibility="public",
+                wait=True,
+                built_from=built_from,
+                **properties,
+            )
+
+
+def late(s: Settings, c: Connection) -> list[str]:
+    """Services that have not reported since their process was started."""
+    wanted = {("nova-compute", host) for host in s.computes}
+    wanted |= {("nova-conductor", "ctl"), ("nova-scheduler", "ctl")}
+    for service in c.compute.services():
+        record = service.binary
+        if record == "nova-compute":
+            record += f"-{service.host}"
+        reported = service.updated_at or "1970-01-01T00:00:00"
+        stamp = datetime.datetime.fromisoformat(reported[:19])
+        when = stamp.replace(tzinfo=datetime.timezone.utc).timestamp()
+        if when + 1 > records.started(s, record):
+            wanted.discard((service.binary, service.host))
+    return sorted(f"{binary} on {host}" for binary, host in wanted)
+
+
+def ready(s: Settings, c: Connection) -> None:
+    deadline = time.monotonic() + 120
+    while missing := late(s, c):
+        if time.monotonic() > deadline:
+            raise Failure(
+                f"{', '.join(missing)} did not report: see `tools/aio logs SERVICE`"
+            )
+        time.sleep(0.3)
+
+
+def main(task: str) -> int:
+    cloud = Cloud()
+    try:
+        connection = cloud.connect("admin")
+        {"identity": identity, "resources": resources, "ready": ready}[task](
+            cloud.settings, connection
+        )
+    except Failure as failure:
+        print(failure)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,261 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Brings the whole cloud up and down, in order; each part's work is in its module."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import fcntl
+import pathlib
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+from aiolib import (
+    command,
+    config,
+    database,
+    guest,
+    hosts,
+    packages,
+    processes,
+    records,
+    services,
+    wheels,
+)
+from aiolib.progress import say
+from aiolib.settings import REPO, TOOLS, Failure, Settings
+
+_EXTENSION = (
+    REPO / "nova_ext/install.py",
+    REPO / "nova_ext/api/openstack/compute/routes.py",
+)
+
+
+@contextlib.contextmanager
+def alone(s: Settings) -> Iterator[None]:
+    """One `up` or `down` at a time."""
+    s.home.mkdir(parents=True, exist_ok=True)
+    with (s.home / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            text = "another `tools/aio up` or `down` is at work: wait until it ends"
+            raise Failure(text) from None
+        yield
+
+
+def _check(s: Settings) -> None:
+    if len(str(s.home)) > 50:
+        raise Failure(f"{s.home} is too long for unix sockets: set a shorter AIO_HOME")
+    missing = [path.name for path in _EXTENSION if not path.exists()]
+    if missing and not s.stock:
+        raise Failure(
+            f"the extension has no {missing[0]}: set AIO_STOCK=1 for a stock cloud"
+        )
+
+
+def _prepare(s: Settings) -> str:
+    """Packages, wheels, image; returns the virtualisation type."""
+    packages.install(s)
+
+    def guest_part() -> str:
+        guest.build(s)
+        return guest.virt_type(s)
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        virt = pool.submit(guest_part)
+        wheels.install(s)
+        return virt.result()
+
+
+def _bootstrap(s: Settings, task: str, timeout: float = 180) -> None:
+    environment = command.clean_environment(
+        AIO_HOME=str(s.home), PYTHONPATH=str(TOOLS), PYTHONWARNINGS="ignore"
+    )
+    command.run(
+        [s.venv / "bin/python", "-m", "aiolib.bootstrap", task],
+        timeout=timeout,
+        env=environment,
+        log=s.log / "bootstrap.log",
+    )
+
+
+def _once(s: Settings, task: str, wanted: str) -> None:
+    stamp = s.home / f"{task}-done"
+    if not stamp.exists() or stamp.read_text() != wanted:
+        say(f"making {task}")
+        _bootstrap(s, task)
+        stamp.write_text(wanted)
+
+
+def _discover(s: Settings) -> None:
+    """Without it the scheduler does not know of new compute services."""
+    stamp, wanted = s.home / "computes-mapped", " ".join(s.computes)
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    command.run(
+        [
+            *(s.venv / "bin/nova-manage", "--config-file", s.etc / "nova/nova.conf"),
+            *("cell_v2", "discover_hosts", "--by-service"),
+        ],
+        timeout=120,
+        log=s.log / "nova-manage.log",
+        env=command.clean_environment(PATH=config.path_variable(s)),
+    )
+    stamp.write_text(wanted)
+
+
+def _stop_outdated(s: Settings) -> None:
+    """Services that left the table, or whose configuration or code changed."""
+    table = services.table(s)
+    holders = {hosts.record_name(host) for host in s.hosts}
+    for name in records.names(s):
+        process = records.read(s, name)
+        service = table.get(name)
+        if name in holders or process is None:
+            continue
+        if service is None or not services.current(s, service):
+            say(f"stopping {name}, it is to run differently now")
+            processes.end(processes.tree(process), 20)
+            records.forget(s, name)
+
+
+def up(s: Settings) -> None:
+    """Bring up what is not; a second call finds nothing to do."""
+    _check(s)
+    s.save()
+    config.write(s, _prepare(s))
+    _stop_outdated(s)
+    database.prepare(s)
+    started: list[str] = []
+
+    def stage(number: int) -> None:
+        members = [m for m in services.table(s).values() if m.stage == number]
+        fresh = [member for member in members if services.launch(s, member)]
+        if fresh:
+            say("starting " + " ".join(member.name for member in fresh))
+        for member in members:
+            services.wait(s, member)
+        started.extend(member.name for member in fresh)
+
+    stage(services.INFRASTRUCTURE)
+    database.synchronise(s)
+    stage(services.APIS)
+    _once(s, "identity", s.url("keystone"))
+    stage(services.DAEMONS)
+    stage(services.COMPUTES)
+    if started:
+        say("waiting for the services to report")
+        _bootstrap(s, "ready")
+    _discover(s)
+    _once(s, "resources", guest.fingerprint(s))
+    say(f"up, {len(started)} of {len(services.table(s))} services started")
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """One line of `status`."""
+
+    name: str
+    running: bool
+    answers: bool
+    pid: int
+    note: str
+
+
+def status(s: Settings) -> list[Line]:
+    lines = []
+    for service in services.table(s).values():
+        process = records.read(s, service.name)
+        note = f"127.0.0.1:{s.port(service.name)}" if service.listens else ""
+        if service.host:
+            note = f"in host {service.host}"
+        if service.extended:
+            note += " +nova_ext"
+        lines.append(
+            Line(
+                service.name,
+                process is not None,
+                process is not None and services.answers(s, service),
+                process.pid if process else 0,
+                note,
+            )
+        )
+    return lines
+
+
+def _ours(s: Settings) -> list[processes.Process]:
+    """Everything that belongs to this cloud, recorded or not; guests too."""
+    found = {process.pid: process for process in processes.marked(s.home)}
+    for identity in hosts.namespaces(s).values():
+        for process in processes.in_mount_namespace(identity):
+            found[process.pid] = process
+    return list(found.values())
+
+
+def _recorded(s: Settings, names: list[str]) -> list[processes.Process]:
+    trees = []
+    for name in names:
+        if process := records.read(s, name):
+            trees += processes.tree(process)
+    return trees
+
+
+def _guests(s: Settings) -> list[processes.Process]:
+    return [p for p in _ours(s) if "qemu-system" in p.command().partition(" ")[0]]
+
+
+def leftovers(s: Settings) -> list[str]:
+    """What of the cloud is still on the machine, one text each."""
+    left = [f"process {p.pid}: {p.command()[:150]}" for p in _ours(s)]
+    for line in pathlib.Path("/proc/self/mounts").read_text().splitlines():
+        target = line.split()[1]
+        if target.startswith(f"{s.home}/"):
+            left.append(f"mount {target}")
+    return left
+
+
+def down(s: Settings, *, purge: bool = False) -> list[str]:
+    """End everything; return what could not be ended, empty when all is well."""
+    if not s.home.exists():
+        return []
+    names = records.names(s)
+    holders = {hosts.record_name(host) for host in s.hosts}
+    last = {"mariadb", "rabbitmq", *holders}
+    last |= {name for name in names if name.startswith("libvirtd-")}
+    first = [name for name in names if name not in last]
+    if first:
+        say(f"ending {len(first)} services")
+        processes.end(_recorded(s, first), 15)
+    if guests := _guests(s):
+        say(f"ending {len(guests)} guests")
+        processes.end(guests, 5)
+    processes.end(_recorded(s, [n for n in names if n not in holders]), 30)
+    processes.end(_ours(s), 5)
+    for line in pathlib.Path("/proc/self/mounts").read_text().splitlines():
+        target = line.split()[1]
+        if target.startswith(f"{s.home}/"):
+            subprocess.run(["umount", target], timeout=30, check=False)
+    left = leftovers(s)
+    if not left:
+        for name in names:
+            records.forget(s, name)
+        for host in s.hosts:
+            (s.host_dir(host) / "mnt").unlink(missing_ok=True)
+        if purge:
+            shutil.rmtree(s.home)
+    say("down" if not left else "not all could be ended")
+    return left

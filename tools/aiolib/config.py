@@ -1,0 +1,401 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Writes the configuration files of all services; starts nothing.
+
+Everything is stock except the lines of EXTENSION and EXTENSION_PASTE, which are
+the lines that an operator adds.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import pathlib
+
+from aiolib import wheels
+from aiolib.settings import ADDRESS, REGION, STORAGE_HOST, Settings
+
+Ini = dict[str, dict[str, object]]
+
+EXTENSION_PASTE = (
+    "paste.app_factory = nova.api.openstack.compute:APIRouterV21.factory",
+    "paste.app_factory = "
+    "nova_ext.api.openstack.compute.routes:APIRouterV21.factory",
+)
+EXTENSION_OPTIONS = {
+    "quiesce_agent_timeout": 5,
+    "quiesce_default_timeout": 60,
+    "quiesce_max_timeout": 600,
+}
+SHIMS = pathlib.Path(__file__).resolve().parent / "shims"
+_FIXED_KEY = "00112233445566778899aabbccddeeff"
+
+
+def path_variable(settings: Settings) -> str:
+    system = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    return f"{SHIMS}:{settings.venv}/bin:{system}"
+
+
+def write_ini(path: pathlib.Path, content: Ini) -> None:
+    lines = []
+    for section, options in content.items():
+        lines.append(f"[{section}]")
+        lines += [f"{name} = {value}" for name, value in options.items()]
+        lines.append("")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines))
+
+
+def _user(settings: Settings, name: str) -> dict[str, object]:
+    return {
+        "auth_type": "password",
+        "auth_url": settings.url("keystone", "/v3"),
+        "username": name,
+        "password": settings.password,
+        "project_name": "service",
+        "user_domain_name": "Default",
+        "project_domain_name": "Default",
+        "region_name": REGION,
+    }
+
+
+def _authtoken(settings: Settings, name: str, kind: str) -> Ini:
+    return {
+        "keystone_authtoken": {
+            "www_authenticate_uri": settings.url("keystone", "/v3"),
+            "service_type": kind,
+            "service_token_roles": "service",
+            "service_token_roles_required": "true",
+            **_user(settings, name),
+        }
+    }
+
+
+def _common(settings: Settings, name: str) -> Ini:
+    state = settings.state(name)
+    (state / "locks").mkdir(parents=True, exist_ok=True)
+    return {
+        "DEFAULT": {
+            "debug": os.environ.get("AIO_DEBUG", "false"),
+            "use_stderr": "true",
+            "transport_url": settings.rabbit_url,
+            "state_path": state,
+            "rpc_response_timeout": 60,
+        },
+        "oslo_messaging_rabbit": {"rabbit_quorum_queue": "false"},
+        "oslo_messaging_notifications": {"driver": "messagingv2"},
+        "oslo_concurrency": {"lock_path": state / "locks"},
+    }
+
+
+def _database(settings: Settings, name: str) -> dict[str, object]:
+    return {"connection": settings.database_url(name)}
+
+
+def _keystone(settings: Settings) -> None:
+    etc = settings.etc / "keystone"
+    write_ini(
+        etc / "keystone.conf",
+        {
+            "DEFAULT": {
+                "use_stderr": "true",
+                "public_endpoint": settings.url("keystone"),
+            },
+            "database": _database(settings, "keystone"),
+            "identity": {"password_hash_rounds": 4},
+            "token": {"provider": "fernet"},
+            "fernet_tokens": {"key_repository": etc / "fernet-keys"},
+            "credential": {"key_repository": etc / "credential-keys"},
+            "cache": {"enabled": "true", "backend": "dogpile.cache.memory"},
+        },
+    )
+
+
+def _placement(settings: Settings) -> None:
+    write_ini(
+        settings.etc / "placement" / "placement.conf",
+        {
+            "DEFAULT": {"use_stderr": "true"},
+            "api": {"auth_strategy": "keystone"},
+            "placement_database": _database(settings, "placement"),
+            **_authtoken(settings, "placement", "placement"),
+        },
+    )
+
+
+def _glance(settings: Settings) -> None:
+    etc, content = settings.etc / "glance", _common(settings, "glance")
+    stores = {
+        "fs": settings.state("glance") / "images",
+        "os_glance_staging_store": settings.state("glance") / "staging",
+        "os_glance_tasks_store": settings.state("glance") / "tasks",
+    }
+    for section, directory in stores.items():
+        directory.mkdir(parents=True, exist_ok=True)
+        content[section] = {"filesystem_store_datadir": directory}
+    content["DEFAULT"] |= {
+        "enabled_backends": "fs:file",
+        "worker_self_reference_url": settings.url("glance"),
+        "enabled_import_methods": "[]",
+    }
+    content |= {
+        "glance_store": {"default_backend": "fs"},
+        "database": _database(settings, "glance"),
+        "paste_deploy": {
+            "flavor": "keystone",
+            "config_file": etc / "glance-api-paste.ini",
+        },
+        **_authtoken(settings, "glance", "image"),
+    }
+    content["oslo_messaging_notifications"] = {"driver": "noop"}
+    write_ini(etc / "glance-api.conf", content)
+
+
+def _nova(settings: Settings, state: str, host: str) -> Ini:
+    """What all nova services share."""
+    content = _common(settings, state)
+    content["DEFAULT"] |= {
+        "host": host,
+        "my_ip": ADDRESS,
+        "rootwrap_config": settings.etc / "nova" / "rootwrap.conf",
+        "service_down_time": 60,
+        "report_interval": 5,
+    }
+    return content | {
+        "notifications": {
+            "notification_format": "both",
+            "notify_on_state_change": "vm_and_task_state",
+        },
+        "glance": {"api_servers": settings.url("glance")},
+        "placement": _user(settings, "placement"),
+        "neutron": _user(settings, "neutron"),
+        "cinder": {
+            "catalog_info": "block-storage::publicURL",
+            **_user(settings, "cinder"),
+        },
+        "service_user": {
+            "send_service_user_token": "true",
+            **_user(settings, "nova"),
+        },
+        "key_manager": {
+            "backend": "nova.keymgr.conf_key_mgr.ConfKeyManager",
+            "fixed_key": _FIXED_KEY,
+        },
+        "vnc": {"enabled": "false"},
+        **_authtoken(settings, "nova", "compute"),
+    }
+
+
+def _nova_control(settings: Settings, directory: str, host: str) -> Ini:
+    content = _nova(settings, directory, host)
+    content |= {
+        "api_database": _database(settings, "nova_api"),
+        "database": _database(settings, "nova_cell1"),
+        "conductor": {"workers": 1},
+        "scheduler": {"workers": 1},
+        "wsgi": {"api_paste_config": settings.etc / directory / "api-paste.ini"},
+    }
+    return content
+
+
+def _nova_compute(settings: Settings, host: str, virt_type: str) -> Ini:
+    content = _nova(settings, f"nova-{host}", host)
+    content["DEFAULT"] |= {
+        "my_ip": settings.host_address(host),
+        "instances_path": settings.instances,
+        "compute_driver": "libvirt.LibvirtDriver",
+        "shutdown_timeout": 5,
+        "vif_plugging_is_fatal": "false",
+        "vif_plugging_timeout": 0,
+        "update_resources_interval": 30,
+        "resume_guests_state_on_host_boot": "false",
+    }
+    content["libvirt"] = {
+        "virt_type": virt_type,
+        "cpu_mode": "none" if virt_type == "qemu" else "host-passthrough",
+        "connection_uri": "qemu:///system",
+        "images_type": "qcow2",
+        "nfs_mount_point_base": settings.state(f"nova-{host}") / "mnt",
+    }
+    if settings.extended(host):
+        content["DEFAULT"] |= {
+            "config_source": "nova_ext",
+            "compute_driver": "nova_ext.LibvirtDriver",
+        }
+        content["nova_ext"] = {"driver": "nova_ext", **EXTENSION_OPTIONS}
+    return content
+
+
+def _all_nova(settings: Settings, virt_type: str) -> None:
+    etc = settings.etc
+    write_ini(etc / "nova" / "nova.conf", _nova_control(settings, "nova", "ctl"))
+    api = _nova_control(settings, "nova-api", "ctl-ext")
+    paste = (etc / "nova" / "api-paste.ini").read_text()
+    if not settings.stock:
+        api["nova_ext"] = dict(EXTENSION_OPTIONS)
+        before, after = EXTENSION_PASTE
+        if paste.count(before) != 1:
+            raise AssertionError(f"the stock api-paste.ini has no line {before!r}")
+        paste = paste.replace(before, after)
+    write_ini(etc / "nova-api" / "nova.conf", api)
+    (etc / "nova-api" / "api-paste.ini").write_text(paste)
+    for host in settings.computes:
+        content = _nova_compute(settings, host, virt_type)
+        write_ini(etc / f"nova-{host}.conf", content)
+
+
+def _cinder(settings: Settings) -> None:
+    etc, state = settings.etc / "cinder", settings.state("cinder")
+    share, backups = state / "share", state / "backup"
+    for directory in (share, backups):
+        directory.mkdir(parents=True, exist_ok=True)
+    (etc / "nfs_shares").write_text(f"{ADDRESS}:{share}\n")
+    content = _common(settings, "cinder")
+    content["DEFAULT"] |= {
+        "my_ip": ADDRESS,
+        "host": STORAGE_HOST,
+        "control_exchange": "cinder",  # cinder leaves oslo's default, "openstack"
+        "api_paste_config": etc / "api-paste.ini",
+        "rootwrap_config": etc / "rootwrap.conf",
+        "resource_query_filters_file": etc / "resource_filters.json",
+        "auth_strategy": "keystone",
+        "enabled_backends": "nfs",
+        "glance_api_servers": settings.url("glance"),
+        "backup_driver": "cinder.backup.drivers.posix.PosixBackupDriver",
+        "backup_posix_path": backups,
+        "backup_workers": 1,
+    }
+    content |= {
+        "nfs": {
+            "volume_driver": "cinder.volume.drivers.nfs.NfsDriver",
+            "volume_backend_name": "nfs",
+            "nfs_shares_config": etc / "nfs_shares",
+            "nfs_mount_point_base": state / "mnt",
+            "nfs_snapshot_support": "true",
+            "nfs_qcow2_volumes": "true",
+            "nas_secure_file_operations": "false",
+            "nas_secure_file_permissions": "false",
+        },
+        "database": _database(settings, "cinder"),
+        "coordination": {"backend_url": f"file://{state}/coordination"},
+        "key_manager": {
+            "backend": "cinder.keymgr.conf_key_mgr.ConfKeyManager",
+            "fixed_key": _FIXED_KEY,
+        },
+        "nova": _user(settings, "nova"),
+        "service_user": {
+            "send_service_user_token": "true",
+            **_user(settings, "cinder"),
+        },
+        **_authtoken(settings, "cinder", "block-storage"),
+    }
+    write_ini(etc / "cinder.conf", content)
+
+
+def _rootwrap(settings: Settings, service: str) -> None:
+    """The stock file knows neither a virtual environment nor our /etc."""
+    path = settings.etc / service / "rootwrap.conf"
+    if not path.exists():
+        return
+    lines = []
+    for line in path.read_text().splitlines():
+        if line.startswith("exec_dirs"):
+            line = "exec_dirs = " + path_variable(settings).replace(":", ",")
+        lines.append(line.replace(f"/etc/{service}/", f"{settings.etc}/{service}/"))
+    path.write_text("\n".join(lines) + "\n")
+
+
+def _rabbitmq(settings: Settings) -> None:
+    """Definitions and not commands, because rabbitmqctl takes seconds to start.
+
+    Nobody reads the notification queues unless a test does, so they are bounded.
+    """
+    directory = settings.state("rabbitmq")
+    directory.mkdir(parents=True, exist_ok=True)
+    salt = hashlib.sha256(settings.password.encode()).digest()[:4]
+    digest = hashlib.sha256(salt + settings.password.encode()).digest()
+    everything = {"configure": ".*", "write": ".*", "read": ".*"}
+    definitions = {
+        "users": [
+            {
+                "name": "aio",
+                "password_hash": base64.b64encode(salt + digest).decode(),
+                "hashing_algorithm": "rabbit_password_hashing_sha256",
+                "tags": ["administrator"],
+            }
+        ],
+        "vhosts": [{"name": "/"}],
+        "permissions": [{"user": "aio", "vhost": "/", **everything}],
+        "policies": [
+            {
+                "vhost": "/",
+                "name": "bounded-notifications",
+                "pattern": r"^(versioned_)?notifications\.",
+                "apply-to": "queues",
+                "priority": 0,
+                "definition": {"max-length": 2000, "overflow": "drop-head"},
+            }
+        ],
+    }
+    (directory / "definitions.json").write_text(json.dumps(definitions, indent=1))
+    (directory / "enabled_plugins").write_text("[].\n")
+    options = {
+        "listeners.tcp.default": f"{ADDRESS}:{settings.port('rabbitmq')}",
+        "load_definitions": directory / "definitions.json",
+        "vm_memory_high_watermark.relative": 0.2,
+        "log.console": "true",
+        "log.console.level": "warning",
+    }
+    text = "".join(f"{name} = {value}\n" for name, value in options.items())
+    (directory / "rabbitmq.conf").write_text(text)
+
+
+def _clients(settings: Settings) -> None:
+    clouds, users = [], {"aio-admin": "admin", "aio-demo": "demo"}
+    for cloud, user in users.items():
+        auth = {
+            "auth_url": settings.url("keystone", "/v3"),
+            "username": user,
+            "password": settings.password,
+            "project_name": user,
+            "user_domain_name": "Default",
+            "project_domain_name": "Default",
+        }
+        clouds.append((cloud, {"auth": auth, "region_name": REGION}))
+        lines = [f"export OS_{name.upper()}={value}" for name, value in auth.items()]
+        lines += [
+            f"export OS_REGION_NAME={REGION}",
+            "export OS_IDENTITY_API_VERSION=3",
+            f"export PATH={settings.venv}/bin:$PATH",
+        ]
+        name = "openrc" if user == "demo" else f"openrc-{user}"
+        (settings.home / name).write_text("\n".join(lines) + "\n")
+    # JSON is YAML
+    text = json.dumps({"clouds": dict(clouds)}, indent=2) + "\n"
+    (settings.home / "clouds.yaml").write_text(text)
+
+
+def write(settings: Settings, virt_type: str) -> None:
+    for service in ("keystone", "glance", "placement", "nova", "cinder"):
+        (settings.etc / service).mkdir(parents=True, exist_ok=True)
+        wheels.stock_files(settings, service)
+        _rootwrap(settings, service)
+    _rabbitmq(settings)
+    _keystone(settings)
+    _placement(settings)
+    _glance(settings)
+    _all_nova(settings, virt_type)
+    _cinder(settings)
+    _clients(settings)

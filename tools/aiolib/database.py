@@ -1,0 +1,124 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The databases: makes the server's directory, the schemas, keystone's first user."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import pathlib
+
+from aiolib import command, config, wheels
+from aiolib.progress import say
+from aiolib.settings import REGION, Settings
+
+_NAMES = (
+    "keystone",
+    "placement",
+    "glance",
+    "nova_api",
+    "nova_cell0",
+    "nova_cell1",
+    "cinder",
+)
+
+
+def prepare(s: Settings) -> None:
+    """Before the first start of the server."""
+    data = s.state("mariadb")
+    if (data / "mysql").exists():
+        return
+    data.mkdir(parents=True, exist_ok=True)
+    log = s.log / "setup.log"
+    command.run(
+        [
+            "mariadb-install-db",
+            "--no-defaults",
+            f"--datadir={data}",
+            "--user=root",
+            "--auth-root-authentication-method=socket",
+            "--auth-root-socket-user=root",
+            "--skip-test-db",
+        ],
+        timeout=120,
+        log=log,
+    )
+
+
+def _statements(s: Settings) -> str:
+    user = "'aio'@'%'"
+    lines = [f"create user if not exists {user} identified by '{s.password}';"]
+    for name in _NAMES:
+        lines.append(f"create database if not exists {name} character set utf8mb3;")
+        lines.append(f"grant all on {name}.* to {user};")
+    return "\n".join(lines)
+
+
+def _jobs(s: Settings) -> list[list[list[str]]]:
+    def manage(service: str, config_file: str) -> list[str]:
+        binary, path = f"{service}-manage", s.etc / service / config_file
+        return [str(s.venv / "bin" / binary), "--config-file", str(path)]
+
+    keystone = manage("keystone", "keystone.conf")
+    nova = manage("nova", "nova.conf")
+    owner = ["--keystone-user", "root", "--keystone-group", "root"]
+    bootstrap = ["bootstrap", "--bootstrap-password", s.password]
+    bootstrap += ["--bootstrap-region-id", REGION]
+    for kind in ("public", "internal", "admin"):
+        bootstrap += [f"--bootstrap-{kind}-url", s.url("keystone", "/v3/")]
+    cell0 = s.database_url("nova_cell0")
+    return [
+        [
+            [*keystone, "db_sync"],
+            [*keystone, "fernet_setup", *owner],
+            [*keystone, "credential_setup", *owner],
+            [*keystone, *bootstrap],
+        ],
+        [[*manage("placement", "placement.conf"), "db", "sync"]],
+        [[*manage("glance", "glance-api.conf"), "db_sync"]],
+        [
+            [*nova, "api_db", "sync"],
+            [*nova, "cell_v2", "map_cell0", "--database_connection", cell0],
+            [*nova, "db", "sync"],
+            [*nova, "cell_v2", "create_cell", "--name", "cell1"],
+        ],
+        [[*manage("cinder", "cinder.conf"), "db", "sync"]],
+    ]
+
+
+def synchronise(s: Settings) -> None:
+    """Make or upgrade the schemas, once for each set of wheels."""
+    stamp, wanted = s.home / "db-synchronised", "\n".join(wheels.SERVICES)
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    say("making the databases")
+    socket = s.state("mariadb") / "s"
+    command.run(
+        ["mariadb", "--no-defaults", "-uroot", f"--socket={socket}"],
+        timeout=60,
+        log=s.log / "setup.log",
+        input=_statements(s),
+    )
+    environment = command.clean_environment(PATH=config.path_variable(s))
+
+    def work(job: list[list[str]]) -> None:
+        name = pathlib.Path(job[0][0]).name
+        first = not stamp.exists()
+        for words in job:
+            # creating the cell a second time is an error
+            if first or "create_cell" not in words:
+                log = s.log / f"{name}.log"
+                command.run(words, timeout=300, log=log, env=environment)
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        list(pool.map(work, _jobs(s)))
+    stamp.write_text(wanted)

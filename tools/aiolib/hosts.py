@@ -1,0 +1,155 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Compute and storage "hosts": own mount, host name and IPC namespaces; no services.
+
+A host's namespaces live as long as its holder process. They share the machine's
+network: every host has a loopback address of its own (Settings.host_address).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import sys
+import uuid
+
+from aiolib import records
+from aiolib.settings import TOOLS, Settings
+
+# libvirt's directories and the name of each host's private one, short for sockets
+_LIBVIRT = {
+    "/run/libvirt": "run",
+    "/var/lib/libvirt": "lib",
+    "/etc/libvirt": "etc",
+    "/var/cache/libvirt": "cache",
+    "/var/log/libvirt": "log",
+}
+_QEMU_CONF = """\
+security_driver = "none"
+user = "root"
+group = "root"
+dynamic_ownership = 1
+remember_owner = 0
+namespaces = [ ]
+cgroup_controllers = [ ]
+stdio_handler = "file"
+max_core = 0
+"""
+_LIBVIRTD_CONF = """\
+auth_unix_ro = "none"
+auth_unix_rw = "none"
+unix_sock_group = "root"
+unix_sock_rw_perms = "0700"
+host_uuid = "{uuid}"
+log_outputs = "3:file:/var/log/libvirt/libvirtd.log"
+"""
+
+
+def record_name(host: str) -> str:
+    return f"host-{host}"
+
+
+def join(settings: Settings, host: str) -> list[str]:
+    """The words that run what follows them inside the host."""
+    holder = records.read(settings, record_name(host))
+    if holder is None:
+        raise LookupError(f"host {host} is not up")
+    return ["nsenter", "-t", str(holder.pid), "-m", "-u", "-i", "--"]
+
+
+def namespaces(settings: Settings) -> dict[str, str]:
+    """Mount namespace identity of every host that was ever started, by its name."""
+    found = {}
+    for host in settings.hosts:
+        path = settings.host_dir(host) / "mnt"
+        if path.exists():
+            found[host] = path.read_text()
+    return found
+
+
+def libvirt_socket(settings: Settings, host: str) -> pathlib.Path:
+    return settings.host_dir(host) / "run" / "libvirt-sock"
+
+
+def _accounts(directory: pathlib.Path) -> dict[str, str]:
+    """libvirtd looks up its user before it reads that it is to use root."""
+    added = {
+        "/etc/passwd": "libvirt-qemu:x:64055:64055::/var/lib/libvirt:/usr/sbin/nologin",
+        "/etc/group": "libvirt-qemu:x:64055:\nlibvirt:x:64056:",
+    }
+    binds = {}
+    for path, lines in added.items():
+        text = pathlib.Path(path).read_text()
+        if "libvirt-qemu:" not in text:
+            text = text.rstrip("\n") + f"\n{lines}\n"
+        copy = directory / pathlib.Path(path).name
+        copy.write_text(text)
+        binds[str(copy)] = path
+    return binds
+
+
+def _names(settings: Settings, directory: pathlib.Path) -> dict[str, str]:
+    """A host name that does not resolve costs libvirtd 20 seconds at its start."""
+    lines = ["127.0.0.1 localhost"]
+    lines += [f"{settings.host_address(host)} {host}" for host in settings.hosts]
+    path = directory / "hosts"
+    path.write_text("\n".join(lines) + "\n")
+    return {str(path): "/etc/hosts"}
+
+
+def _libvirt(settings: Settings, directory: pathlib.Path) -> dict[str, str]:
+    binds = {}
+    for target, name in _LIBVIRT.items():
+        (directory / name).mkdir(exist_ok=True)
+        pathlib.Path(target).mkdir(parents=True, exist_ok=True)
+        binds[str(directory / name)] = target
+    # sockets and pid files of an earlier life
+    shutil.rmtree(directory / "run")
+    (directory / "run").mkdir()
+    identity = directory / "uuid"
+    if not identity.exists():
+        identity.write_text(str(uuid.uuid4()))
+    (directory / "etc" / "qemu.conf").write_text(_QEMU_CONF)
+    (directory / "etc" / "libvirtd.conf").write_text(
+        _LIBVIRTD_CONF.format(uuid=identity.read_text())
+    )
+    (directory / "instances").mkdir(exist_ok=True)
+    settings.instances.mkdir(parents=True, exist_ok=True)
+    binds[str(directory / "instances")] = str(settings.instances)
+    return binds
+
+
+def start(settings: Settings, host: str) -> bool:
+    """Make the host's namespaces; False if they are there already."""
+    if records.read(settings, record_name(host)):
+        return False
+    directory = settings.host_dir(host)
+    directory.mkdir(parents=True, exist_ok=True)
+    binds = _accounts(directory) | _names(settings, directory)
+    if host in settings.computes:
+        binds |= _libvirt(settings, directory)
+    ready = directory / "mnt"
+    ready.unlink(missing_ok=True)
+    plan = directory / "plan.json"
+    plan.write_text(json.dumps({"name": host, "binds": binds, "ready": str(ready)}))
+    flags = ["--mount", "--uts", "--ipc", "--propagation", "private"]
+    records.spawn(
+        settings,
+        record_name(host),
+        ["unshare", *flags, "--", sys.executable, "-m", "aiolib.host_holder", plan],
+        env={"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(TOOLS)},
+    )
+    records.wait(settings, record_name(host), ready.exists, timeout=20)
+    return True

@@ -1,0 +1,103 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Debian packages that the cloud needs; installs what is missing, starts nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+from aiolib import command
+from aiolib.progress import say
+from aiolib.settings import Failure, Settings
+
+PACKAGES = (
+    # services
+    "mariadb-server",
+    "rabbitmq-server",
+    "libvirt-daemon",
+    "libvirt-daemon-driver-qemu",
+    "libvirt-clients",
+    "qemu-system-x86",
+    "qemu-utils",
+    "seabios",
+    "iproute2",
+    # libvirt-python is built against Debian's libvirt
+    "gcc",
+    "libc6-dev",
+    "libvirt-dev",
+    "pkg-config",
+    "python3-dev",
+    "python3-venv",
+    # guest image
+    "cpio",
+    "dosfstools",
+    "e2fsprogs",
+    "fdisk",
+    "kmod",
+    "mtools",
+    "syslinux",
+    "syslinux-common",
+)
+_POLICY = pathlib.Path("/usr/sbin/policy-rc.d")
+
+
+def _missing() -> list[str]:
+    listing = subprocess.run(
+        ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *PACKAGES],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,  # non-zero when one of them is unknown to dpkg
+    ).stdout
+    installed = {
+        line.split()[0] for line in listing.splitlines() if line.endswith(" installed")
+    }
+    return [package for package in PACKAGES if package not in installed]
+
+
+@contextlib.contextmanager
+def _no_service_starts() -> Iterator[None]:
+    """Debian's way to keep a package from starting its daemon; an own one is kept."""
+    if _POLICY.exists():
+        yield
+        return
+    _POLICY.write_text("#!/bin/sh\nexit 101\n")
+    _POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        _POLICY.unlink()
+
+
+def install(settings: Settings) -> None:
+    missing = _missing()
+    if not missing:
+        return
+    if not shutil.which("apt-get"):
+        raise Failure("apt-get is missing: this needs Debian 12")
+    say(f"installing {len(missing)} Debian packages")
+    log = settings.log / "setup.log"
+    environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
+    command.run(["apt-get", "update"], timeout=300, log=log, env=environment)
+    with _no_service_starts():
+        command.run(
+            ["apt-get", "install", "-y", "--no-install-recommends", *missing],
+            timeout=900,
+            log=log,
+            env=environment,
+        )

@@ -1,0 +1,149 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What the cloud is: where its state lives, its ports, its hosts; starts nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import secrets
+from typing import Any
+
+TOOLS = pathlib.Path(__file__).resolve().parent.parent
+REPO = TOOLS.parent
+ADDRESS = "127.0.0.1"
+REGION = "RegionOne"
+
+# The usual port of each service; Settings.port() adds the offset. Below 32768 with
+# the default offset, so that the kernel never hands one out to a client socket.
+PORTS = {
+    "mariadb": 3306,
+    "epmd": 4369,
+    "keystone": 5000,
+    "rabbitmq": 5672,
+    "rabbitmq-dist": 5673,
+    "nova-api": 8774,
+    "nova-api-stock": 8775,
+    "cinder-api": 8776,
+    "placement": 8778,
+    "glance": 9292,
+    "network-stub": 9696,
+}
+STORAGE_HOST = "stor1"
+
+
+class Failure(Exception):
+    """Something that the user has to know, in one sentence that says what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The choices made at `up`; every later command reads them back from the state."""
+
+    home: pathlib.Path
+    password: str
+    port_offset: int = 20000
+    computes: tuple[str, ...] = ("cmp1", "cmp2")
+    stock_computes: tuple[str, ...] = ("cmp2",)
+    stock: bool = False
+
+    @property
+    def venv(self) -> pathlib.Path:
+        return self.home / "venv"
+
+    @property
+    def etc(self) -> pathlib.Path:
+        return self.home / "etc"
+
+    @property
+    def log(self) -> pathlib.Path:
+        return self.home / "log"
+
+    @property
+    def run(self) -> pathlib.Path:
+        return self.home / "run"
+
+    @property
+    def images(self) -> pathlib.Path:
+        return self.home / "images"
+
+    @property
+    def instances(self) -> pathlib.Path:
+        """The path that every compute host sees as its own (a mount in each host)."""
+        return self.home / "instances"
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        return (*self.computes, STORAGE_HOST)
+
+    @property
+    def rabbit_url(self) -> str:
+        port = self.port("rabbitmq")
+        return f"rabbit://aio:{self.password}@{ADDRESS}:{port}/"
+
+    def state(self, name: str) -> pathlib.Path:
+        return self.home / "state" / name
+
+    def host_dir(self, host: str) -> pathlib.Path:
+        """Files of one host; short, for the sockets in it (108 bytes at most)."""
+        return self.home / "h" / host
+
+    def host_address(self, host: str) -> str:
+        return f"127.0.0.{11 + self.hosts.index(host)}"
+
+    def port(self, service: str) -> int:
+        return PORTS[service] + self.port_offset
+
+    def url(self, service: str, path: str = "") -> str:
+        return f"http://{ADDRESS}:{self.port(service)}{path}"
+
+    def database_url(self, database: str) -> str:
+        port = self.port("mariadb")
+        return (
+            f"mysql+pymysql://aio:{self.password}@{ADDRESS}:{port}/{database}"
+            "?charset=utf8mb4"
+        )
+
+    def extended(self, compute: str) -> bool:
+        """Whether this compute service runs with the extension."""
+        return not self.stock and compute not in self.stock_computes
+
+    def save(self) -> None:
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.home.chmod(0o700)
+        values = dataclasses.asdict(self)
+        del values["home"]
+        path = self.home / "settings.json"
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(values, indent=2) + "\n")
+
+
+def home_from_environment() -> pathlib.Path:
+    return pathlib.Path(os.environ.get("AIO_HOME", "/var/lib/nova-ext-aio")).resolve()
+
+
+def load(home: pathlib.Path | None = None) -> Settings:
+    """Read the settings of the cloud under `home`, defaults where it has none yet."""
+    home = home or home_from_environment()
+    try:
+        values: dict[str, Any] = json.loads((home / "settings.json").read_text())
+    except FileNotFoundError:
+        values = {"password": secrets.token_hex(12)}
+        if "AIO_PORT_OFFSET" in os.environ:
+            values["port_offset"] = int(os.environ["AIO_PORT_OFFSET"])
+    for name in ("computes", "stock_computes"):
+        if name in values:
+            values[name] = tuple(values[name])
+    return Settings(home=home, **values)

@@ -1,0 +1,123 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The virtual environment with the stock services and this project; runs nothing."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import pathlib
+import shutil
+import sys
+
+from aiolib import command
+from aiolib.progress import say
+from aiolib.settings import REPO, Failure, Settings
+
+SERVICES = (
+    "keystone==30.0.0",
+    "openstack-placement==16.0.0",
+    "glance==33.0.0",
+    "nova==34.0.0",
+    "cinder==29.0.0",
+)
+OTHERS = (
+    "PyMySQL",
+    "SQLAlchemy<2.1",
+    "openstacksdk",
+    "python-openstackclient",
+    "waitress",
+)
+# pip's options by the name of uv's environment variable for the same thing
+_UV_NAMES = {
+    "index-url": "UV_DEFAULT_INDEX",
+    "extra-index-url": "UV_INDEX",
+    "find-links": "UV_FIND_LINKS",
+}
+
+
+def _pip(settings: Settings) -> list[str]:
+    return [str(settings.venv / "bin/python"), "-m", "pip"]
+
+
+def _uv_environment(settings: Settings) -> dict[str, str]:
+    """uv does not read pip's configuration: hand it what pip is configured with."""
+    environment = dict(os.environ, UV_INDEX_STRATEGY="unsafe-best-match")
+    for line in command.run([*_pip(settings), "config", "list"], timeout=60).split(
+        "\n"
+    ):
+        key, _, value = line.partition("=")
+        name = _UV_NAMES.get(key.rpartition(".")[2])
+        if name and value:
+            words = str(ast.literal_eval(value)).split()
+            comma = name == "UV_FIND_LINKS"
+            environment.setdefault(name, ("," if comma else " ").join(words))
+    return environment
+
+
+def _requirements(settings: Settings) -> list[str]:
+    version = command.run(["pkg-config", "--modversion", "libvirt"], timeout=30)
+    words = [*SERVICES, *OTHERS, f"libvirt-python=={version.strip()}"]
+    constraints = REPO / "constraints.txt"
+    if constraints.exists():
+        words += ["-c", str(constraints)]
+    if (REPO / "setup.cfg").exists():
+        words += ["-e", f"{REPO}[nova,cinder,client]"]
+    return words
+
+
+def _fingerprint(words: list[str]) -> str:
+    digest = hashlib.sha256("\n".join([sys.version, *words]).encode())
+    for name in ("constraints.txt", "setup.cfg", "setup.py", "pyproject.toml"):
+        if (path := REPO / name).exists():
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def install(settings: Settings) -> bool:
+    """Bring the environment up to date; True if anything had to be done."""
+    words = _requirements(settings)
+    stamp = settings.venv / "aio-installed"
+    fingerprint = _fingerprint(words)
+    if stamp.exists() and stamp.read_text() == fingerprint:
+        return False
+    log = settings.log / "wheels.log"
+    python = settings.venv / "bin/python"
+    if not python.exists():
+        base = pathlib.Path(getattr(sys, "_base_executable", sys.executable))
+        command.run([base, "-m", "venv", settings.venv], timeout=120, log=log)
+    stamp.unlink(missing_ok=True)
+    say("installing the wheels of the services and this project")
+    uv = settings.venv / "bin/uv"
+    try:
+        if not uv.exists():
+            command.run([*_pip(settings), "install", "uv"], timeout=300, log=log)
+        command.run(
+            [uv, "pip", "install", "--python", python, *words],
+            timeout=900,
+            log=log,
+            env=_uv_environment(settings),
+        )
+    except Failure:
+        say("uv could not do it, trying pip (slower)")
+        command.run([*_pip(settings), "install", *words], timeout=1800, log=log)
+    stamp.write_text(fingerprint)
+    return True
+
+
+def stock_files(settings: Settings, service: str) -> None:
+    """Copy the configuration files that the service's wheel ships."""
+    source = settings.venv / "etc" / service
+    if source.is_dir():
+        shutil.copytree(source, settings.etc / service, dirs_exist_ok=True)

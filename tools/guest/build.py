@@ -1,0 +1,274 @@
+#!/usr/bin/env python3
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Builds the small guest: Debian kernel, busybox, QEMU guest agent; boots nothing.
+
+It needs neither a mount nor a loop device. The result is a self-booting qcow2 disk:
+a FAT partition with syslinux and an ext4 root file system labelled `aioroot`.
+
+usage: build.py WORK_DIRECTORY IMAGE
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pathlib
+import shutil
+import struct
+import subprocess
+import sys
+
+FILES = pathlib.Path(__file__).resolve().parent / "files"
+BOOT_MIB, ROOT_MIB = 24, 64
+MIB = 1 << 20
+SECTORS = 2048  # per MiB
+PACKAGES = (
+    "busybox-static",
+    "qemu-guest-agent",
+    "libc6",
+    "libglib2.0-0",
+    "libpcre2-8-0",
+    "libnuma1",
+    "libudev1",
+    "liburing2",
+)
+LIBRARIES = (
+    "ld-linux-x86-64.so.2",
+    "libc.so.6",
+    "libm.so.6",
+    "libglib-2.0.so.0",
+    "libgmodule-2.0.so.0",
+    "libnuma.so.1",
+    "libpcre2-8.so.0",
+    "libudev.so.1",
+    "liburing.so.2",
+)
+BOOT_MODULES = (
+    "virtio_ring",
+    "virtio",
+    "virtio_pci_legacy_dev",
+    "virtio_pci_modern_dev",
+    "virtio_pci",
+    "virtio_blk",
+    "scsi_common",
+    "scsi_mod",
+    "virtio_scsi",
+    "sd_mod",
+)
+ROOT_MODULES = (
+    "virtio_console",
+    "virtio-rng",
+    "button",
+    "evdev",
+    "libnvdimm",
+    "nfit",
+    "nd_btt",
+    "nd_pmem",
+    "dax_pmem",
+    "device_dax",
+)
+ROOT_DIRECTORIES = (
+    "bin sbin usr/bin usr/sbin etc proc sys dev run tmp var root data mnt "
+    "lib/x86_64-linux-gnu lib64"
+).split()
+
+
+def fingerprint() -> str:
+    """Changes whenever the recipe or a file of the guest does."""
+    digest = hashlib.sha256(pathlib.Path(__file__).read_bytes())
+    for path in sorted(FILES.rglob("*")):
+        if path.is_file():
+            digest.update(str(path.relative_to(FILES)).encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def run(*words: str | pathlib.Path, cwd: pathlib.Path, timeout: float = 120) -> str:
+    """Run a tool in `cwd` and return what it printed; CalledProcessError if it fails."""
+    return subprocess.run(
+        [str(word) for word in words],
+        cwd=cwd,
+        timeout=timeout,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def download(work: pathlib.Path) -> tuple[pathlib.Path, str]:
+    """Unpack the packages under `work`; return where, and the kernel's version."""
+    depends = run("apt-cache", "depends", "linux-image-cloud-amd64", cwd=work)
+    kernel = next(
+        line.split()[1] for line in depends.splitlines() if "Depends: linux-im" in line
+    )
+    debs, tree = work / "debs", work / "tree"
+    debs.mkdir(exist_ok=True)
+    missing = [p for p in (kernel, *PACKAGES) if not list(debs.glob(f"{p}_*.deb"))]
+    if missing:
+        run("apt-get", "download", "-q", *missing, cwd=debs, timeout=600)
+    shutil.rmtree(tree, ignore_errors=True)
+    for package in (kernel, *PACKAGES):
+        run("dpkg", "-x", next(debs.glob(f"{package}_*.deb")), tree, cwd=work)
+    return tree, kernel.removeprefix("linux-image-")
+
+
+def copy_modules(
+    tree: pathlib.Path, version: str, names: tuple[str, ...], target: pathlib.Path
+) -> None:
+    source = tree / "lib/modules" / version / "kernel"
+    by_name = {path.stem: path for path in source.rglob("*.ko")}
+    target.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        shutil.copy(by_name[name], target)
+
+
+def build_initrd(
+    tree: pathlib.Path, version: str, work: pathlib.Path
+) -> pathlib.Path:
+    root = work / "initrd.d"
+    shutil.rmtree(root, ignore_errors=True)
+    for name in ("bin", "proc", "sys", "dev", "newroot"):
+        (root / name).mkdir(parents=True)
+    shutil.copy(tree / "bin/busybox", root / "bin")
+    (root / "bin/sh").symlink_to("busybox")
+    shutil.copy(FILES / "init", root / "init")
+    copy_modules(tree, version, BOOT_MODULES, root / "lib")
+    (root / "modules").write_text("\n".join(BOOT_MODULES) + "\n")
+    names = "\n".join(str(p.relative_to(root)) for p in sorted(root.rglob("*")))
+    archive = subprocess.run(
+        ["cpio", "--quiet", "-R", "0:0", "-o", "-H", "newc"],
+        input=names.encode(),
+        stdout=subprocess.PIPE,
+        cwd=root,
+        timeout=60,
+        check=True,
+    ).stdout
+    initrd = work / "initrd"
+    initrd.write_bytes(archive)
+    run("gzip", "-9", "-f", "-k", initrd, cwd=work)
+    return work / "initrd.gz"
+
+
+def build_root(tree: pathlib.Path, version: str, work: pathlib.Path) -> pathlib.Path:
+    root = work / "root.d"
+    shutil.rmtree(root, ignore_errors=True)
+    for name in ROOT_DIRECTORIES:
+        (root / name).mkdir(parents=True)
+    (root / "var/run").symlink_to("../run")
+    shutil.copy(tree / "bin/busybox", root / "bin")
+    for applet in run(tree / "bin/busybox", "--list-full", cwd=work).split():
+        link = root / applet
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not os.path.lexists(link):
+            link.symlink_to("/bin/busybox")
+    shutil.copy(tree / "usr/sbin/qemu-ga", root / "usr/sbin")
+    for name in LIBRARIES:
+        for folder in ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"):
+            if (tree / folder / name).exists():
+                shutil.copy(tree / folder / name, root / "lib/x86_64-linux-gnu")
+                break
+        else:
+            raise FileNotFoundError(f"{name} is in none of the packages")
+    (root / "lib64/ld-linux-x86-64.so.2").symlink_to(
+        "/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
+    )
+    modules = root / "lib/modules" / version
+    copy_modules(tree, version, BOOT_MODULES + ROOT_MODULES, modules / "kernel")
+    for index in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
+        shutil.copy(tree / "lib/modules" / version / index, modules)
+    run("depmod", "-b", root, version, cwd=work)
+    (root / "etc/passwd").write_text("root::0:0:root:/root:/bin/sh\n")
+    (root / "etc/group").write_text("root:x:0:\n")
+    for path in FILES.rglob("*"):
+        name = path.relative_to(FILES)
+        if path.is_file() and len(name.parts) > 1:
+            target = root / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            shutil.copy(path, target)
+    disk = work / "root.ext4"
+    disk.unlink(missing_ok=True)
+    with disk.open("wb") as file:
+        file.truncate(ROOT_MIB * MIB)
+    options = "root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0"
+    run(
+        *("mke2fs", "-q", "-t", "ext4", "-L", "aioroot", "-m", "0", "-J", "size=4"),
+        *("-E", options, "-d", root, disk),
+        cwd=work,
+    )
+    return disk
+
+
+def build_boot(
+    kernel: pathlib.Path, initrd: pathlib.Path, work: pathlib.Path
+) -> pathlib.Path:
+    disk = work / "boot.fat"
+    disk.unlink(missing_ok=True)
+    with disk.open("wb") as file:
+        file.truncate(BOOT_MIB * MIB)
+    run("mkfs.fat", "-F", "16", "-n", "BOOT", disk, cwd=work)
+    contents = {
+        "vmlinuz": kernel,
+        "initrd": initrd,
+        "syslinux.cfg": FILES / "syslinux.cfg",
+    }
+    for name, path in contents.items():
+        run("mcopy", "-i", disk, path, f"::{name}", cwd=work)
+    run("syslinux", "--install", disk, cwd=work)
+    with disk.open("r+b") as file:
+        # "hidden sectors" says where the partition begins; syslinux finds itself by it
+        file.seek(28)
+        file.write(struct.pack("<I", SECTORS))
+    return disk
+
+
+def build_disk(boot: pathlib.Path, root: pathlib.Path, work: pathlib.Path) -> None:
+    disk = work / "disk.raw"
+    disk.unlink(missing_ok=True)
+    with disk.open("wb") as file:
+        file.truncate((1 + BOOT_MIB + ROOT_MIB) * MIB)
+    first, second = SECTORS, SECTORS * (1 + BOOT_MIB)
+    table = (
+        "label: dos\n"
+        f"start={first}, size={BOOT_MIB * SECTORS}, type=6, bootable\n"
+        f"start={second}, size={ROOT_MIB * SECTORS}, type=83\n"
+    )
+    words = ["sfdisk", "-q", str(disk)]
+    subprocess.run(words, input=table, text=True, timeout=60, check=True)
+    loader = pathlib.Path("/usr/lib/syslinux/mbr/mbr.bin").read_bytes()
+    with disk.open("r+b") as file:
+        file.write(loader[:440])
+        file.seek(MIB)
+        file.write(boot.read_bytes())
+        file.write(root.read_bytes())
+
+
+def build(work: pathlib.Path, image: pathlib.Path) -> None:
+    work.mkdir(parents=True, exist_ok=True)
+    image.parent.mkdir(parents=True, exist_ok=True)
+    tree, version = download(work)
+    initrd = build_initrd(tree, version, work)
+    root = build_root(tree, version, work)
+    boot = build_boot(tree / "boot" / f"vmlinuz-{version}", initrd, work)
+    build_disk(boot, root, work)
+    draft = image.with_suffix(".new")
+    words = ("qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-c")
+    run(*words, work / "disk.raw", draft, cwd=work)
+    draft.rename(image)
+    for name in ("tree", "initrd.d", "root.d"):
+        shutil.rmtree(work / name)
+
+
+if __name__ == "__main__":
+    build(pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]).resolve())
