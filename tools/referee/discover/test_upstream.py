@@ -1,0 +1,95 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+"""Owns how one of nova's own suites is loaded into a test process; runs nothing.
+
+stestr finds this module in place of the suite. The suite to load and whether the
+extension is switched on come from the environment, so that both runs are otherwise
+the same: same command, same tests, same order.
+"""
+
+import importlib
+import os
+import pkgutil
+import unittest
+from typing import Any
+
+SUITE = "REFEREE_SUITE"
+EXTENSION = "REFEREE_EXTENSION"
+
+#: What the suites name in their source, and what an operator of the extension names.
+STOCK_DRIVER = "libvirt.LibvirtDriver"
+EXTENSION_DRIVER = "nova_ext.LibvirtDriver"
+
+
+def load_tests(
+    loader: unittest.TestLoader, tests: Any, pattern: str | None
+) -> unittest.TestSuite:
+    """The tests of the suite named by the environment; the unittest hook."""
+    suite = os.environ[SUITE]
+    # nova's test packages choose the concurrency mode when they are imported,
+    # which must come before anything else of nova.
+    importlib.import_module(".".join(suite.split(".")[:3]))
+    if os.environ.get(EXTENSION) == "1":
+        _switch_on(unit=suite.startswith("nova.tests.unit"))
+    return loader.loadTestsFromNames(_modules(suite))
+
+
+def _modules(suite: str) -> list[str]:
+    """The test modules of a package, or the given module, class or test itself."""
+    try:
+        module = importlib.import_module(suite)
+    except ModuleNotFoundError:
+        return [suite]
+    if not hasattr(module, "__path__"):
+        return [suite]
+    return [
+        found.name
+        for found in pkgutil.walk_packages(module.__path__, f"{suite}.")
+        if found.name.rpartition(".")[2].startswith("test")
+    ]
+
+
+def _switch_on(unit: bool) -> None:
+    """Do in this process what an operator's configuration does in a service."""
+    from nova_ext import install
+
+    install.install()
+    if unit:
+        _substitute_classes()
+    else:
+        _substitute_driver_option()
+
+
+def _substitute_driver_option() -> None:
+    """Services that the tests start with the libvirt driver get the extension's."""
+    from nova import test
+
+    set_flags = test.TestCase.flags
+
+    def flags(self: Any, **values: Any) -> None:
+        if values.get("compute_driver") == STOCK_DRIVER:
+            values["compute_driver"] = EXTENSION_DRIVER
+        set_flags(self, **values)
+
+    test.TestCase.flags = flags
+
+
+def _substitute_classes() -> None:
+    """Unit tests build the classes by themselves: they get the extension's."""
+    from nova.compute import api as stock_api
+    from nova.virt.libvirt import driver as stock_driver
+
+    from nova_ext.compute import api
+    from nova_ext.virt.libvirt import driver
+
+    stock_api.API = api.API
+    stock_driver.LibvirtDriver = driver.LibvirtDriver

@@ -1,0 +1,145 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+"""Owns one run of one suite under stestr and its results; compares nothing."""
+
+import contextlib
+import io
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import subunit
+import testtools
+
+DISCOVER = pathlib.Path(__file__).resolve().parent / "discover"
+
+#: A loop in a test ends after this many seconds, by nova's own fixture.
+_TEST_SECONDS = "400"
+_PROGRESS_SECONDS = 20
+
+
+class RunError(Exception):
+    """A suite could not be run; the message says why."""
+
+
+def run(
+    suite: str,
+    tree: pathlib.Path,
+    extension: bool,
+    log: pathlib.Path,
+    limit: float,
+    tests: Iterable[str] | None = None,
+) -> dict[str, str]:
+    """Run one suite and return the status of each test by its id.
+
+    :param suite: dotted name below nova.tests
+    :param tree: the source tree to import nova from
+    :param extension: whether the extension is switched on in the test processes
+    :param log: file that gets the output of failed tests
+    :param limit: seconds after which the whole run is given up
+    :param tests: only these test ids, one after the other
+    :raises: RunError when nothing ran or the time was over
+    """
+    environment = dict(
+        os.environ,
+        PYTHONPATH=str(tree),
+        PYTHONWARNINGS="ignore",
+        OS_NOVA_DISABLE_EVENTLET_PATCHING="1",
+        OS_STDOUT_CAPTURE="1",
+        OS_STDERR_CAPTURE="1",
+        OS_TEST_TIMEOUT=_TEST_SECONDS,
+        LANGUAGE="en_US",
+        REFEREE_SUITE=f"nova.tests.{suite}",
+        REFEREE_EXTENSION="1" if extension else "0",
+    )
+    with tempfile.TemporaryDirectory(prefix="referee-") as work:
+        command = [sys.executable, "-m", "stestr", "--test-path", str(DISCOVER)]
+        command += ["--top-dir", str(DISCOVER), "run", "--subunit"]
+        if tests is not None:
+            # stestr adds scenario names to an id only when it runs it.
+            names = pathlib.Path(work, "tests")
+            names.write_text("".join(f"{test.split('(')[0]}\n" for test in tests))
+            command += ["--serial", "--load-list", str(names)]
+        with log.open("ab") as sink:
+            # A group of its own: the workers end together with stestr.
+            process = subprocess.Popen(
+                command,
+                cwd=work,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=sink,
+                start_new_session=True,
+            )
+            try:
+                results = _collect(process, sink, time.monotonic() + limit)
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    if not results:
+        raise RunError(f"{suite}: no test ran, see {log}")
+    return results
+
+
+def _collect(process: Any, sink: io.BufferedWriter, end: float) -> dict[str, str]:
+    """Read the subunit stream until it ends, showing progress."""
+    results: dict[str, str] = {}
+    shown = time.monotonic()
+
+    def note(test: dict[str, Any]) -> None:
+        nonlocal shown
+        status = test["status"]
+        if status in ("exists", "inprogress") and test["id"] in results:
+            return
+        results[test["id"]] = status
+        if status in ("fail", "uxsuccess"):
+            for name, detail in test["details"].items():
+                text = "".join(detail.iter_text())
+                sink.write(f"{test['id']} {name}\n{text}\n".encode())
+        if time.monotonic() - shown > _PROGRESS_SECONDS:
+            shown = time.monotonic()
+            print(f"    {len(results)} done", flush=True)
+
+    with _alarm(process, end):
+        stream = testtools.StreamToDict(note)
+        stream.startTestRun()
+        subunit.ByteStreamToStreamResult(process.stdout, "output").run(stream)
+        stream.stopTestRun()
+    process.wait()
+    if time.monotonic() > end:
+        raise RunError("the time for this suite is over")
+    return {test: status for test, status in results.items() if status != "exists"}
+
+
+@contextlib.contextmanager
+def _alarm(process: Any, end: float) -> Any:
+    """End the process group when the time is over, which ends the stream too."""
+
+    def stop(*_: Any) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+    handler: Callable[..., None] = stop
+    previous = signal.signal(signal.SIGALRM, handler)
+    signal.alarm(max(1, int(end - time.monotonic())))
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, previous)

@@ -1,0 +1,99 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+"""Owns the source trees that the suites run in; knows nothing of tests.
+
+nova's wheel has its tests, but not the API samples, notification samples and paste
+file that they read relative to themselves. The source archive of the same release has
+them. The suites run in the unpacked archive, after a check that its code is, to the
+byte, the code that is installed.
+"""
+
+import hashlib
+import importlib.metadata
+import pathlib
+import shutil
+import subprocess
+import sys
+import tarfile
+
+STOCK_FACTORY = "nova.api.openstack.compute:APIRouterV21.factory"
+EXTENSION_FACTORY = "nova_ext.api.openstack.compute.routes:APIRouterV21.factory"
+
+_DOWNLOAD_SECONDS = 600
+
+
+class TreeError(Exception):
+    """The trees cannot be made; the message says why."""
+
+
+def stock(cache: pathlib.Path) -> pathlib.Path:
+    """Unpack nova's source archive below cache, once, and return its path."""
+    name = f"nova-{importlib.metadata.version('nova')}"
+    tree = cache / name
+    if not tree.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        unpacked = cache / "unpacked"
+        shutil.rmtree(unpacked, ignore_errors=True)
+        with tarfile.open(_archive(cache, name)) as archive:
+            archive.extractall(unpacked, filter="data")
+        _check_equal(unpacked / name)
+        (unpacked / name).rename(tree)
+    return tree
+
+
+def extended(cache: pathlib.Path) -> pathlib.Path:
+    """The stock tree with an operator's one change in api-paste.ini."""
+    source = stock(cache)
+    tree = cache / f"{source.name}-extended"
+    shutil.rmtree(tree, ignore_errors=True)
+    tree.mkdir()
+    for entry in ("nova", "doc"):
+        (tree / entry).symlink_to(source / entry)
+    shutil.copytree(source / "etc", tree / "etc")
+    paste = tree / "etc/nova/api-paste.ini"
+    text = paste.read_text()
+    if text.count(STOCK_FACTORY) != 1:
+        raise TreeError(f"{paste} does not name {STOCK_FACTORY} exactly once")
+    paste.write_text(text.replace(STOCK_FACTORY, EXTENSION_FACTORY))
+    return tree
+
+
+def _archive(cache: pathlib.Path, name: str) -> pathlib.Path:
+    archive = cache / f"{name}.tar.gz"
+    if not archive.exists():
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        command += ["--no-binary", "nova", "--dest", str(cache)]
+        command += [name.replace("-", "==")]
+        try:
+            subprocess.run(command, check=True, timeout=_DOWNLOAD_SECONDS)
+        except (subprocess.SubprocessError, OSError) as error:
+            raise TreeError(f"cannot download the source of {name}: {error}") from error
+        if not archive.exists():
+            raise TreeError(f"pip did not leave {archive}")
+    return archive
+
+
+def _check_equal(tree: pathlib.Path) -> None:
+    files = importlib.metadata.files("nova") or []
+    installed = [file for file in files if file.parts[0] == "nova"]
+    if not installed:
+        raise TreeError("nova is not installed from a wheel: nothing to compare with")
+    for file in installed:
+        if file.suffix != ".py":
+            continue
+        ours, theirs = pathlib.Path(str(file.locate())), tree / file
+        if not theirs.exists() or _digest(ours) != _digest(theirs):
+            raise TreeError(f"{file} differs between the installed nova and {tree}")
+
+
+def _digest(path: pathlib.Path) -> bytes:
+    return hashlib.sha256(path.read_bytes()).digest()
