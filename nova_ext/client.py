@@ -16,8 +16,6 @@ It is no second client: every function takes an ``openstack.connection.Connectio
 and sends what the API reference says. It does not print, and imports no nova.
 """
 
-# ruff: noqa: N818 - the exceptions carry the name of the reason, as in nova
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus

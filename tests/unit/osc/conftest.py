@@ -1,0 +1,351 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""A small cloud on 127.0.0.1: as much of keystone, nova and glance as a CLI asks."""
+
+import dataclasses
+import http.server
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import threading
+import urllib.parse
+
+import openstack
+import pytest
+from keystoneauth1 import discover
+
+EVENTS = {
+    "quiesce": "compute_quiesce_instance",
+    "unquiesce": "compute_unquiesce_instance",
+}
+FROZEN = {
+    "quiesce_status": "quiesced",
+    "quiesced_at": "2026-11-21T10:00:00Z",
+    "unquiesce_at": "2026-11-21T10:01:00Z",
+}
+THAWED = {"quiesce_status": None, "quiesced_at": None, "unquiesce_at": None}
+
+
+@dataclasses.dataclass
+class FakeServer:
+    """One server; the attributes say how it behaves."""
+
+    id: str
+    name: str
+    state: dict = dataclasses.field(default_factory=lambda: dict(THAWED))
+    #: what the event's result is at each look; the last one stays
+    results: list = dataclasses.field(default_factory=lambda: ["Success"])
+    details: str | None = None
+    #: the action's message; with no_event it ended before a compute took it up
+    message: str | None = None
+    no_event: bool = False
+    #: (code, message) of the answer to POST
+    refuse: tuple[int, str] | None = None
+    #: how many looks at the action answer 503
+    hiccups: int = 0
+    #: the server after the quiesce's Success
+    after_quiesce: dict = dataclasses.field(default_factory=lambda: dict(FROZEN))
+    deleted: bool = False
+    actions: dict = dataclasses.field(default_factory=dict)
+
+
+class FakeCloud:
+    """Keystone, nova and glance behind one port, and the list of what was asked."""
+
+    def __init__(self):
+        self.maximum = "2.105"
+        self.request_ids = True
+        self.known_fields = True
+        self.servers = {}
+        self.requests = []
+        cloud = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            wbufsize = -1  # an answer in one piece does not wait for an ACK
+
+            def do_GET(self):
+                cloud._serve(self)
+
+            def do_POST(self):
+                cloud._serve(self)
+
+            def log_message(self, *_args):
+                """Say nothing."""
+
+        self._httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._httpd.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._httpd.server_port}"
+        self._thread = threading.Thread(target=self._httpd.serve_forever, args=(0.05,))
+        self._thread.start()
+
+    def close(self):
+        self._httpd.shutdown()
+        self._httpd.server_close()
+        self._thread.join()
+
+    def add(self, name, **behaviour):
+        number = len(self.servers) + 1
+        server = FakeServer(f"00000000-0000-4000-8000-{number:012d}", name, **behaviour)
+        self.servers[server.id] = server
+        return server
+
+    def posts(self):
+        """Return (server name, body, microversion) of each action that was asked."""
+        return [
+            (self.servers[path.split("/")[4]].name, body, version)
+            for method, path, body, version in self.requests
+            if method == "POST" and path.endswith("/action")
+        ]
+
+    def gets(self):
+        """Return (path, microversion) of each GET of nova's resources."""
+        return [
+            (path, version)
+            for method, path, _body, version in self.requests
+            if method == "GET" and "/servers" in path
+        ]
+
+    def _serve(self, handler):
+        url = urllib.parse.urlsplit(handler.path)
+        length = int(handler.headers.get("Content-Length") or 0)
+        body = json.loads(handler.rfile.read(length)) if length else None
+        header = handler.headers.get("OpenStack-API-Version", "")
+        version = header.removeprefix("compute ") or "2.1"
+        self.requests.append((handler.command, url.path, body, version))
+        query = dict(urllib.parse.parse_qsl(url.query))
+        code, answer, headers = self._answer(
+            handler.command, url.path.rstrip("/"), query, body, version
+        )
+        data = b"" if answer is None else json.dumps(answer).encode()
+        handler.send_response(code)
+        for name, value in headers.items():
+            handler.send_header(name, value)
+        handler.send_header("Content-Type", "application/json")
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data)
+
+    def _answer(self, method, path, query, body, version):
+        if path.startswith("/identity"):
+            return self._identity(method)
+        if path.startswith("/image"):
+            links = [{"rel": "self", "href": f"{self.url}/image/v2/"}]
+            found = {"id": "v2.9", "status": "CURRENT", "links": links}
+            return 200, {"versions": [found]}, {}
+        if path in ("/compute", "/compute/v2.1"):
+            return 200, {"version": self._compute_version()}, {}
+        if match := re.fullmatch("/compute/v2.1/servers(/detail)?", path):
+            named = [s for s in self.servers.values() if s.name == query.get("name")]
+            return 200, {"servers": [self._view(s, version) for s in named]}, {}
+        match = re.fullmatch("/compute/v2.1/servers/([^/]+)(/.+)?", path)
+        server = self.servers.get(match[1]) if match else None
+        if not server or (server.deleted and not match[2]):
+            return 404, {"itemNotFound": {"code": 404, "message": "Not found."}}, {}
+        if not match[2]:
+            return 200, {"server": self._view(server, version)}, {}
+        if match[2] == "/action":
+            return self._action(server, body)
+        return self._instance_action(server, match[2].rpartition("/")[2])
+
+    def _identity(self, method):
+        links = [{"rel": "self", "href": f"{self.url}/identity/v3/"}]
+        found = {"id": "v3.14", "status": "stable", "links": links}
+        if method == "GET":
+            return 200, {"version": found}, {}
+        catalog = [
+            {
+                "id": kind,
+                "type": kind,
+                "name": kind,
+                "endpoints": [
+                    {
+                        "id": kind,
+                        "interface": "public",
+                        "region": "RegionOne",
+                        "region_id": "RegionOne",
+                        "url": f"{self.url}/{path}",
+                    }
+                ],
+            }
+            for kind, path in (
+                ("identity", "identity"),
+                ("compute", "compute/v2.1"),
+                ("image", "image"),
+            )
+        ]
+        domain = {"id": "default", "name": "Default"}
+        token = {
+            "methods": ["password"],
+            "issued_at": "2026-11-21T00:00:00.000000Z",
+            "expires_at": "2126-11-21T00:00:00.000000Z",
+            "user": {"id": "u", "name": "demo", "domain": domain},
+            "project": {"id": "p", "name": "demo", "domain": domain},
+            "roles": [{"id": "r", "name": "member"}],
+            "catalog": catalog,
+        }
+        return 201, {"token": token}, {"X-Subject-Token": "secret"}
+
+    def _compute_version(self):
+        return {
+            "id": "v2.1",
+            "status": "CURRENT",
+            "version": self.maximum,
+            "min_version": "2.1",
+            "links": [{"rel": "self", "href": f"{self.url}/compute/v2.1/"}],
+        }
+
+    def _view(self, server, version):
+        view = {
+            "id": server.id,
+            "name": server.name,
+            "status": "ACTIVE",
+            "metadata": {},
+            "image": "",
+            "flavor": {"id": "1", "links": []},
+            "addresses": {"private": [{"addr": "10.0.0.3", "version": 4}]},
+            "created": "2026-11-21T09:00:00Z",
+        }
+        asked = discover.normalize_version_number(version)
+        if self.known_fields and asked >= (2, 105):
+            view |= server.state
+        return view
+
+    def _action(self, server, body):
+        if server.refuse:
+            code, message = server.refuse
+            return code, {"fault": {"code": code, "message": message}}, {}
+        (verb,) = body
+        request_id = f"req-{verb}-{server.name}-{len(server.actions)}"
+        server.actions[request_id] = verb
+        if verb == "quiesce":
+            server.state = {**THAWED, "quiesce_status": "quiescing"}
+        headers = {"x-openstack-request-id": request_id} if self.request_ids else {}
+        return 202, None, headers
+
+    def _instance_action(self, server, request_id):
+        if server.hiccups:
+            server.hiccups -= 1
+            return 503, {"fault": {"code": 503, "message": "Out for lunch"}}, {}
+        verb = server.actions[request_id]
+        result = server.results.pop(0) if server.results[1:] else server.results[0]
+        if result == "Success":
+            server.state = server.after_quiesce if verb == "quiesce" else dict(THAWED)
+        event = {"event": EVENTS[verb], "result": result}
+        if server.details:
+            event["details"] = server.details
+        action = {
+            "action": verb,
+            "request_id": request_id,
+            "message": server.message,
+            "events": [] if server.no_event else [event],
+        }
+        return 200, {"instanceAction": action}, {}
+
+
+@pytest.fixture
+def cloud():
+    fake = FakeCloud()
+    yield fake
+    fake.close()
+
+
+@pytest.fixture
+def credentials(cloud):
+    return {
+        "auth_url": f"{cloud.url}/identity",
+        "username": "demo",
+        "password": "secret",
+        "project_name": "demo",
+        "user_domain_id": "default",
+        "project_domain_id": "default",
+    }
+
+
+@pytest.fixture
+def connect(credentials, tmp_path, monkeypatch):
+    """Return a maker of SDK connections, with the microversion that a user chose."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    made = []
+
+    def make(microversion=None):
+        chosen = {"compute_api_version": microversion} if microversion else {}
+        conn = openstack.connect(
+            auth=credentials,
+            region_name="RegionOne",
+            load_yaml_config=False,
+            load_envvars=False,
+            **chosen,
+        )
+        made.append(conn)
+        return conn
+
+    yield make
+    for conn in made:
+        conn.close()
+
+
+@pytest.fixture
+def conn(connect):
+    return connect()
+
+
+class FakeClock:
+    """Time that passes only when somebody sleeps."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def time(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Let the SDK's waits take no time; ``clock.now`` is what they would have taken."""
+    fake = FakeClock()
+    monkeypatch.setattr("openstack.utils.time", fake)
+    return fake
+
+
+@pytest.fixture
+def run_openstack(credentials, tmp_path, tmp_path_factory):
+    """Return a runner of the real ``openstack`` program against the fake cloud."""
+    script = pathlib.Path(sys.executable).with_name("openstack")
+    environment = {
+        "HOME": str(tmp_path),
+        "PATH": str(script.parent),
+        "COLUMNS": "200",
+        "OS_REGION_NAME": "RegionOne",
+        **{f"OS_{name.upper()}": value for name, value in credentials.items()},
+    }
+
+    def run(*arguments, program=(str(script),)):
+        # stevedore remembers entry points on disk: programs must not share that.
+        cache = tmp_path_factory.getbasetemp() / f"cache-{len(program)}"
+        return subprocess.run(
+            [*program, *arguments],
+            env={**environment, "XDG_CACHE_HOME": str(cache)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return run
