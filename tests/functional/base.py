@@ -16,6 +16,7 @@ API, conductor, scheduler, nova-compute and placement are real; libvirt is nova'
 fake. The guest agent is :class:`FakeFreezer`.
 """
 
+import datetime
 import json
 import pathlib
 import sys
@@ -24,10 +25,13 @@ import uuid
 from typing import Any
 
 import fixtures
+from nova import context as nova_context
+from nova import objects
 from nova.tests.functional.api import client as api_client
 from nova.tests.functional.libvirt import base
 
 from nova_ext import install
+from nova_ext.compute import mark
 from nova_ext.virt import freezer
 
 FACTORY = "nova_ext.api.openstack.compute.routes:APIRouterV21.factory"
@@ -156,6 +160,58 @@ class FunctionalTest(base.ServersTestBase):
         response = self.act(server, action, argument)
         self.assertEqual(202, response.status_code, response.text)
         self.assertEqual(b"", response.content)
+
+    def accepted_as(
+        self, status: int, server: str, action: str, argument: Any = None
+    ) -> None:
+        """POST a stock server action that must be accepted with ``status``."""
+        response = self.act(server, action, argument)
+        self.assertEqual(status, response.status_code, response.text)
+
+    def instance(self, server: str) -> Any:
+        """The instance of ``server`` as the database has it."""
+        return objects.Instance.get_by_uuid(
+            nova_context.get_admin_context(),
+            server,
+            expected_attrs=["flavor", "info_cache", "metadata", "system_metadata"],
+        )
+
+    def clear_mark(self, server: str) -> None:
+        """Remove the mark behind the back of nova-compute."""
+        instance = self.instance(server)
+        mark.write(instance, None)
+        instance.save()
+
+    def age_mark(self, server: str, seconds: int) -> None:
+        """Let the window of ``server`` have begun ``seconds`` earlier."""
+        instance = self.instance(server)
+        current = mark.read(instance)
+        assert current is not None
+        assert current.quiesced_at is not None
+        earlier = current.quiesced_at - datetime.timedelta(seconds=seconds)
+        mark.write(instance, current.replace(quiesced_at=earlier))
+        instance.save()
+
+    def windows(self) -> dict[str, Any]:
+        """The windows that nova-compute on compute1 has."""
+        manager = self.computes["compute1"].manager.quiesce_manager
+        return dict(manager._windows)
+
+    def until_idle(self, server: str) -> None:
+        """Wait until nova-compute has written all records of the window."""
+        self._wait_for_assert(
+            lambda: self.assertNotIn(server, self.windows()), max_retries=100, sleep=0.1
+        )
+
+    def kill_windows(self) -> None:
+        """Let the threads of all windows be as dead as after a SIGKILL."""
+        manager = self.computes["compute1"].manager.quiesce_manager
+
+        def die(*args: Any) -> Any:
+            raise SystemExit
+
+        for name in ("_finish", "_thaw", "_save_mark", "_save_quiesced", "_notify"):
+            setattr(manager, name, die)
 
     def wait_status(self, server: str, status: str | None) -> dict[str, Any]:
         """Wait until ``quiesce_status`` is ``status``; the server."""
