@@ -105,7 +105,7 @@ def _collect(process: Any, sink: io.BufferedWriter, end: float) -> dict[str, str
     def note(test: dict[str, Any]) -> None:
         nonlocal shown
         status = test["status"]
-        if status in ("exists", "inprogress") and test["id"] in results:
+        if status == "exists":
             return
         results[test["id"]] = status
         if status in ("fail", "uxsuccess"):
@@ -124,7 +124,7 @@ def _collect(process: Any, sink: io.BufferedWriter, end: float) -> dict[str, str
     process.wait()
     if time.monotonic() > end:
         raise RunError("the time for this suite is over")
-    return {test: status for test, status in results.items() if status != "exists"}
+    return results
 
 
 @contextlib.contextmanager
