@@ -1,0 +1,192 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The demo of quiesce: prints what a tenant does and what it does to a real guest."""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+import sys
+import tempfile
+import time
+from typing import Any
+
+from aiolib import evidence
+from aiolib.client import Cloud
+from nova_ext import client
+
+_FROZEN_SECONDS = 3
+_DEADLINE_SECONDS = 4
+
+
+class Wrong(Exception):
+    """A step was not as it should be."""
+
+
+class Transcript:
+    """Prints each step with the seconds since the start."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        print(f"[{time.monotonic() - self._start:7.2f}s] {text}", flush=True)
+
+    def check(self, ok: bool, text: str) -> None:
+        """Print a statement that has been checked.
+
+        :raises Wrong: it is not true
+        """
+        self(f"  {'ok   ' if ok else 'WRONG'} {text}")
+        if not ok:
+            raise Wrong(text)
+
+
+def _image(
+    cloud: Cloud, connection: Any, server: Any, name: str, directory: pathlib.Path
+) -> pathlib.Path:
+    """Create an image of a server and download it."""
+    made = connection.compute.create_server_image(server, name)
+    try:
+        return evidence.download(connection, made.id, directory / name)
+    finally:
+        connection.image.delete_image(made.id)
+
+
+def _until_more(cloud: Cloud, server_id: str, count: int, seconds: float) -> int:
+    """Wait until the guest has written more than ``count`` records."""
+    end = time.monotonic() + seconds
+    while (now := evidence.records(cloud, server_id)) <= count:
+        if time.monotonic() > end:
+            break
+        time.sleep(0.1)
+    return now
+
+
+def _event(connection: Any, server_id: str, action: str, seconds: float) -> Any:
+    """Wait until the newest instance action ``action`` has ended; its detail."""
+    end = time.monotonic() + seconds
+    while True:
+        for found in connection.compute.server_actions(server_id):
+            if found.action == action:
+                detail = connection.compute.get_server_action(
+                    found.request_id, server_id
+                )
+                if detail.events and detail.events[0]["result"]:
+                    return detail
+        if time.monotonic() > end:
+            raise Wrong(f"no {action} action ended within {seconds:g} s")
+        time.sleep(0.2)
+
+
+def main() -> int:
+    """Run the demo; 0 if every step was as it should be."""
+    say = Transcript()
+    cloud = Cloud()
+    tenant = cloud.connect("demo", compute_api_version="2.105")
+    admin = cloud.connect("admin", compute_api_version="2.105")
+    with contextlib.ExitStack() as cleanup:
+        directory = pathlib.Path(cleanup.enter_context(tempfile.TemporaryDirectory()))
+
+        def boot(name: str, **options: Any) -> Any:
+            server = cloud.boot(tenant, name, **options)
+            cleanup.callback(tenant.compute.wait_for_delete, server, wait=60)
+            cleanup.callback(tenant.compute.delete_server, server)
+            return server
+
+        try:
+            _tell(say, cloud, tenant, admin, boot, directory)
+        except (Wrong, client.ClientError) as exc:
+            say(f"The demo failed: {exc}")
+            return 1
+        say("Cleaning up")
+    say("Every step was as it should be")
+    return 0
+
+
+def _tell(
+    say: Transcript,
+    cloud: Cloud,
+    tenant: Any,
+    admin: Any,
+    boot: Any,
+    directory: pathlib.Path,
+) -> None:
+    say("Booting a guest that writes and syncs 20 records a second")
+    server = boot("demo-quiesce")
+    before = evidence.records(cloud, server.id)
+    now = _until_more(cloud, server.id, before + 10, 10)
+    say.check(now > before + 10, f"it writes: {before} records, then {now}")
+
+    say('POST /servers/ID/action {"quiesce": {"timeout": 120}}')
+    request = client.quiesce(tenant, server.id, timeout=120)
+    state = client.wait_quiesced(tenant, server.id, request, interval=0.05)
+    say(
+        f"quiesce_status {state.quiesce_status}, quiesced_at {state.quiesced_at}, "
+        f"unquiesce_at {state.unquiesce_at}"
+    )
+    written = evidence.bytes_written(cloud, server.id)
+    before = evidence.records(cloud, server.id)
+    time.sleep(_FROZEN_SECONDS)
+    after = evidence.records(cloud, server.id)
+    more = evidence.bytes_written(cloud, server.id) - written
+    say.check(
+        after == before and more == 0,
+        f"in {_FROZEN_SECONDS} s frozen: {after - before} records, {more} bytes "
+        "written to the disk",
+    )
+
+    say("createImage of the frozen server, then dumpe2fs of its file system")
+    image = _image(cloud, tenant, server, "demo-frozen", directory)
+    say.check(
+        not evidence.needs_recovery(image), "with quiesce: clean, no needs_recovery"
+    )
+    state = client.get_state(tenant, server.id)
+    say.check(state.quiesce_status == "quiesced", "the image left the server quiesced")
+
+    say('POST /servers/ID/action {"unquiesce": null}')
+    before = evidence.records(cloud, server.id)
+    request = client.unquiesce(tenant, server.id)
+    client.wait_unquiesced(tenant, server.id, request, interval=0.05)
+    say.check(True, "the action ended with Success: frozen without a gap")
+    now = _until_more(cloud, server.id, before + 10, 10)
+    say.check(now > before + 10, f"it writes again: {before} records, then {now}")
+
+    say("The same image without quiesce: of a guest whose image enables no agent")
+    other = boot("demo-no-agent", image="guest-noagent", agent=False)
+    now = _until_more(cloud, other.id, 20, 60)
+    say.check(now > 20, f"it writes: {now} records")
+    image = _image(cloud, tenant, other, "demo-unfrozen", directory)
+    say.check(evidence.needs_recovery(image), "without quiesce: needs_recovery")
+
+    say(f'The dead man\'s switch: {{"quiesce": {{"timeout": {_DEADLINE_SECONDS}}}}}')
+    request = client.quiesce(tenant, server.id, timeout=_DEADLINE_SECONDS)
+    state = client.wait_quiesced(tenant, server.id, request, interval=0.05)
+    before = evidence.records(cloud, server.id)
+    say(f"frozen until {state.unquiesce_at}; nobody unquiesces")
+    # Only an administrator sees the details of an event by default.
+    detail = _event(admin, server.id, "unquiesce", _DEADLINE_SECONDS + 30)
+    event = detail.events[0]
+    say.check(
+        event["result"] == "Error",
+        f"the compute host thawed it; action unquiesce: {detail.message}, "
+        f"event {event['event']}: {event['result']}: {event['details']}",
+    )
+    now = _until_more(cloud, server.id, before + 10, 10)
+    say.check(now > before + 10, f"it writes again: {before} records, then {now}")
+    state = client.get_state(tenant, server.id)
+    say.check(state.quiesce_status is None, "quiesce_status is null again")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
