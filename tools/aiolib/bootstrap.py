@@ -12,7 +12,7 @@
 
 """What the cloud's tables hold from the start: users, endpoints, flavors, images.
 
-Runs with the environment's own Python: bootstrap.py identity | resources | ready.
+Runs with the environment's own Python: python -m aiolib.bootstrap TASK, one of TASKS.
 """
 
 from __future__ import annotations
@@ -103,6 +103,16 @@ def resources(s: Settings, c: Connection) -> None:
             )
 
 
+def zones(s: Settings, c: Connection) -> None:
+    """An availability zone per host: so a user without admin rights chooses one."""
+    for host in s.computes:
+        group = c.compute.find_aggregate(host) or c.compute.create_aggregate(
+            name=host, availability_zone=host
+        )
+        if host not in (group.hosts or []):
+            c.compute.add_host_to_aggregate(group, host)
+
+
 def late(s: Settings, c: Connection) -> list[str]:
     """Services that have not reported since their process was started."""
     wanted = {("nova-compute", host) for host in s.computes}
@@ -113,7 +123,7 @@ def late(s: Settings, c: Connection) -> list[str]:
             record += f"-{service.host}"
         reported = service.updated_at or "1970-01-01T00:00:00"
         stamp = datetime.datetime.fromisoformat(reported[:19])
-        when = stamp.replace(tzinfo=datetime.timezone.utc).timestamp()
+        when = stamp.replace(tzinfo=datetime.UTC).timestamp()
         if when + 1 > records.started(s, record):
             wanted.discard((service.binary, service.host))
     return sorted(f"{binary} on {host}" for binary, host in wanted)
@@ -129,13 +139,19 @@ def ready(s: Settings, c: Connection) -> None:
         time.sleep(0.3)
 
 
+TASKS = {
+    "identity": identity,
+    "ready": ready,
+    "resources": resources,
+    "zones": zones,
+}
+
+
 def main(task: str) -> int:
     cloud = Cloud()
     try:
         connection = cloud.connect("admin")
-        {"identity": identity, "resources": resources, "ready": ready}[task](
-            cloud.settings, connection
-        )
+        TASKS[task](cloud.settings, connection)
     except Failure as failure:
         print(failure)
         return 1

@@ -121,7 +121,9 @@ def _demo(options: argparse.Namespace) -> int:
             )
             cloud.up(fresh)
     python = chosen.venv / "bin/python"
-    code = f"import sys; from aiolib import demos; sys.exit(demos.run({options.name!r}))"
+    code = (
+        f"import sys; from aiolib import demos; sys.exit(demos.run({options.name!r}))"
+    )
     options.words = [str(python), "-c", code]
     return _exec(options)
 

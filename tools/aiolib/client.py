@@ -28,6 +28,7 @@ from aiolib import hosts, processes, records, services, settings
 from aiolib.settings import Failure, Settings
 
 if TYPE_CHECKING:
+    from openstack.compute.v2.server import Server
     from openstack.connection import Connection
 
 
@@ -126,6 +127,34 @@ class Cloud:
 
     # -- guests --
 
+    def boot(
+        self,
+        connection: Connection,
+        name: str,
+        *,
+        host: str = "cmp1",
+        image: str = "guest",
+        flavor: str = "tiny",
+        agent: bool = True,
+    ) -> Server:
+        """Boot a server without a network on a compute host; wait until it works.
+
+        :param image: guest, guest-noagent or guest-require
+        :param agent: also wait until the guest agent answers
+        """
+        compute = connection.compute
+        server = compute.create_server(
+            name=name,
+            image_id=connection.image.find_image(image, ignore_missing=False).id,
+            flavor_id=compute.find_flavor(flavor, ignore_missing=False).id,
+            networks="none",
+            availability_zone=host,
+        )
+        server = compute.wait_for_server(server, wait=120, interval=0.5)
+        if agent:
+            self.wait_agent(server.id)
+        return server
+
     def virsh(self, host: str) -> list[str]:
         """The words before a virsh command for the libvirt of a compute host."""
         socket = hosts.libvirt_socket(self.settings, host)
@@ -171,9 +200,7 @@ class Cloud:
 
     def guest_run(self, server_id: str, path: str, *arguments: str) -> int:
         """Start a program in the guest through its agent; returns its pid there."""
-        answer = self.agent(
-            server_id, "guest-exec", path=path, arg=list(arguments)
-        )
+        answer = self.agent(server_id, "guest-exec", path=path, arg=list(arguments))
         return int(answer["pid"])
 
     def wait_agent(self, server_id: str, timeout: float = 60) -> None:
@@ -194,7 +221,8 @@ class Cloud:
 
     def require_up(self) -> None:
         """Raise Failure unless every service runs."""
-        missing = [name for name in services.table(self.settings)
-                   if not self.running(name)]
+        missing = [
+            name for name in services.table(self.settings) if not self.running(name)
+        ]
         if missing:
             raise Failure(f"{', '.join(missing)} not running: run `tools/aio up`")

@@ -129,7 +129,7 @@ def _stop_outdated(s: Settings) -> None:
             continue
         if service is None or not services.current(s, service):
             say(f"stopping {name}, it is to run differently now")
-            processes.end(processes.tree(process), 20)
+            processes.end(processes.tree(process), services.GRACE)
             records.forget(s, name)
 
 
@@ -161,6 +161,7 @@ def up(s: Settings) -> None:
         say("waiting for the services to report")
         _bootstrap(s, "ready")
     _discover(s)
+    _once(s, "zones", " ".join(s.computes))
     _once(s, "resources", guest.fingerprint(s))
     say(f"up, {len(started)} of {len(services.table(s))} services started")
 
@@ -239,7 +240,7 @@ def down(s: Settings, *, purge: bool = False) -> list[str]:
     first = [name for name in names if name not in last]
     if first:
         say(f"ending {len(first)} services")
-        processes.end(_recorded(s, first), 15)
+        processes.end(_recorded(s, first), services.GRACE)
     if guests := _guests(s):
         say(f"ending {len(guests)} guests")
         processes.end(guests, 5)

@@ -31,8 +31,7 @@ Ini = dict[str, dict[str, object]]
 
 EXTENSION_PASTE = (
     "paste.app_factory = nova.api.openstack.compute:APIRouterV21.factory",
-    "paste.app_factory = "
-    "nova_ext.api.openstack.compute.routes:APIRouterV21.factory",
+    "paste.app_factory = nova_ext.api.openstack.compute.routes:APIRouterV21.factory",
 )
 EXTENSION_OPTIONS = {
     "quiesce_agent_timeout": 5,

@@ -22,9 +22,9 @@ import sys
 import tempfile
 import time
 
-from aiolib import command
+from aiolib import command, packages
 from aiolib.progress import say
-from aiolib.settings import TOOLS, Settings
+from aiolib.settings import TOOLS, Failure, Settings
 
 _BUILD = TOOLS / "guest" / "build.py"
 _KVM_SECONDS = 15.0  # a working KVM needs two or three
@@ -50,11 +50,13 @@ def build(s: Settings) -> None:
     if image(s).exists() and stamp.exists() and stamp.read_text() == wanted:
         return
     say("building the guest image")
-    command.run(
-        [sys.executable, _BUILD, s.images / "work", image(s)],
-        timeout=600,
-        log=s.log / "guest-build.log",
-    )
+    words = [sys.executable, str(_BUILD), str(s.images / "work"), str(image(s))]
+    log = s.log / "guest-build.log"
+    try:
+        command.run(words, timeout=600, log=log)
+    except Failure:  # apt may know no packages, or ones that are gone
+        packages.update_lists(s)
+        command.run(words, timeout=600, log=log)
     stamp.write_text(wanted)
 
 

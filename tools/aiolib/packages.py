@@ -84,6 +84,10 @@ def _no_service_starts() -> Iterator[None]:
         _POLICY.unlink()
 
 
+def update_lists(settings: Settings) -> None:
+    command.run(["apt-get", "update"], timeout=300, log=settings.log / "setup.log")
+
+
 def install(settings: Settings) -> None:
     missing = _missing()
     if not missing:
@@ -93,7 +97,7 @@ def install(settings: Settings) -> None:
     say(f"installing {len(missing)} Debian packages")
     log = settings.log / "setup.log"
     environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
-    command.run(["apt-get", "update"], timeout=300, log=log, env=environment)
+    update_lists(settings)
     with _no_service_starts():
         command.run(
             ["apt-get", "install", "-y", "--no-install-recommends", *missing],

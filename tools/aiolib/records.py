@@ -108,7 +108,6 @@ def wait(
         if read(settings, name) is None:
             raise Failure(f"{command.tail(log)}\n{name} ended: see {log}")
         if time.monotonic() > deadline:
-            raise Failure(
-                f"{command.tail(log)}\n{name} is not ready after {timeout:g} s: see {log}"
-            )
+            late = f"{name} is not ready after {timeout:g} s: see {log}"
+            raise Failure(f"{command.tail(log)}\n{late}")
         time.sleep(0.05)

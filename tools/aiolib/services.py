@@ -36,6 +36,9 @@ from aiolib.settings import (
 )
 
 INFRASTRUCTURE, APIS, DAEMONS, COMPUTES = range(4)
+# Seconds between SIGTERM and SIGKILL. nova-compute always needs the second: it waits
+# without a bound for its thread pool, where libvirt's event loop never ends.
+GRACE = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -338,7 +341,7 @@ def start(s: Settings, name: str) -> None:
     wait(s, service)
 
 
-def stop(s: Settings, name: str, grace: float = 20) -> None:
+def stop(s: Settings, name: str, grace: float = GRACE) -> None:
     process = records.read(s, get(s, name).name)
     if process:
         processes.end(processes.tree(process), grace)

@@ -79,9 +79,23 @@ ROOT_MODULES = (
     "device_dax",
 )
 ROOT_DIRECTORIES = (
-    "bin sbin usr/bin usr/sbin etc proc sys dev run tmp var root data mnt "
-    "lib/x86_64-linux-gnu lib64"
-).split()
+    "bin",
+    "sbin",
+    "usr/bin",
+    "usr/sbin",
+    "etc",
+    "proc",
+    "sys",
+    "dev",
+    "run",
+    "tmp",
+    "var",
+    "root",
+    "data",
+    "mnt",
+    "lib/x86_64-linux-gnu",
+    "lib64",
+)
 
 
 def fingerprint() -> str:
@@ -94,7 +108,7 @@ def fingerprint() -> str:
 
 
 def run(*words: str | pathlib.Path, cwd: pathlib.Path, timeout: float = 120) -> str:
-    """Run a tool in `cwd` and return what it printed; CalledProcessError if it fails."""
+    """Run a tool in `cwd` and return what it printed."""
     return subprocess.run(
         [str(word) for word in words],
         cwd=cwd,
@@ -133,9 +147,7 @@ def copy_modules(
         shutil.copy(by_name[name], target)
 
 
-def build_initrd(
-    tree: pathlib.Path, version: str, work: pathlib.Path
-) -> pathlib.Path:
+def build_initrd(tree: pathlib.Path, version: str, work: pathlib.Path) -> pathlib.Path:
     root = work / "initrd.d"
     shutil.rmtree(root, ignore_errors=True)
     for name in ("bin", "proc", "sys", "dev", "newroot"):
