@@ -63,12 +63,22 @@ def refusal(connection: Any, server: Any, body: dict[str, Any]) -> tuple[int, st
     return response.status_code, next(iter(response.json().values()))["message"]
 
 
-def event(admin: Any, server: Any, action: str, seconds: float = 60) -> Any:
-    """The newest event of the newest action ``action``, once it has ended."""
+def event(
+    admin: Any,
+    server: Any,
+    action: str,
+    window: client.ServerState | None = None,
+    seconds: float = 60,
+) -> Any:
+    """The newest event of the newest action ``action``, once it has ended.
+
+    :param window: an action of before this window does not count
+    """
+    since = ((window and window.quiesced_at) or "").rstrip("Z")
 
     def ended() -> Any:
         for found in admin.compute.server_actions(server.id):
-            if found.action == action:
+            if found.action == action and found.start_time >= since:
                 detail = admin.compute.get_server_action(found.request_id, server.id)
                 if detail.events and detail.events[0]["result"]:
                     return detail.events[0]

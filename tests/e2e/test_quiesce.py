@@ -279,7 +279,7 @@ class TestFaults:
         assert steps.agent_says(cloud, server) == "frozen"
         cloud.start("nova-compute-cmp1")
         assert steps.status(tenant, server) == "quiesced"
-        found = steps.event(admin, server, "unquiesce", 90)
+        found = steps.event(admin, server, "unquiesce", state, 90)
         assert found["result"] == "Error"
         assert "not unquiesced by" in found["details"]
         assert state.unquiesce_at is not None
@@ -317,12 +317,12 @@ class TestFaults:
     def test_deadline_thaws_without_the_message_bus(
         self, cloud: Cloud, tenant: Any, admin: Any, server: Any
     ) -> None:
-        steps.quiesce(tenant, server, timeout=5)
+        window = steps.quiesce(tenant, server, timeout=5)
         cloud.stop("rabbitmq")
         try:
             steps.until_writing(cloud, server, 20)
         finally:
             cloud.start("rabbitmq")
-        found = steps.event(admin, server, "unquiesce", 180)
+        found = steps.event(admin, server, "unquiesce", window, 180)
         assert found["result"] == "Error"
         steps.until("not quiesced", lambda: steps.status(tenant, server) is None, 120)

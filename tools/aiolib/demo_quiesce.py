@@ -73,19 +73,21 @@ def _until_more(cloud: Cloud, server_id: str, count: int, seconds: float) -> int
     return now
 
 
-def _event(connection: Any, server_id: str, action: str, seconds: float) -> Any:
-    """Wait until the newest instance action ``action`` has ended; its detail."""
+def _unquiesced_since(
+    connection: Any, server_id: str, when: str, seconds: float
+) -> Any:
+    """Wait until an ``unquiesce`` that began after ``when`` has ended; its action."""
     end = time.monotonic() + seconds
     while True:
         for found in connection.compute.server_actions(server_id):
-            if found.action == action:
+            if found.action == "unquiesce" and found.start_time >= when:
                 detail = connection.compute.get_server_action(
                     found.request_id, server_id
                 )
                 if detail.events and detail.events[0]["result"]:
                     return detail
         if time.monotonic() > end:
-            raise Wrong(f"no {action} action ended within {seconds:g} s")
+            raise Wrong(f"no unquiesce action ended within {seconds:g} s")
         time.sleep(0.2)
 
 
@@ -172,10 +174,13 @@ def _tell(
     say(f'The dead man\'s switch: {{"quiesce": {{"timeout": {_DEADLINE_SECONDS}}}}}')
     request = client.quiesce(tenant, server.id, timeout=_DEADLINE_SECONDS)
     state = client.wait_quiesced(tenant, server.id, request, interval=0.05)
+    assert state.unquiesce_at is not None
     before = evidence.records(cloud, server.id)
     say(f"frozen until {state.unquiesce_at}; nobody unquiesces")
     # Only an administrator sees the details of an event by default.
-    detail = _event(admin, server.id, "unquiesce", _DEADLINE_SECONDS + 30)
+    detail = _unquiesced_since(
+        admin, server.id, state.unquiesce_at.rstrip("Z"), _DEADLINE_SECONDS + 30
+    )
     event = detail.events[0]
     say.check(
         event["result"] == "Error",
