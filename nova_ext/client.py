@@ -105,19 +105,23 @@ class RequestUnsupported(ClientError):
     """The request is malformed or this server cannot do it (HTTP 400)."""
 
     def __init__(self, server: str, action: str, reason: str) -> None:
-        super().__init__(
-            f"Server {server} cannot {action}: {reason} The image needs "
-            "hw_qemu_guest_agent=yes, the timeout must be allowed here, and the "
-            "compute host must have nova_ext."
-        )
+        # The API's reason names the remedy: timeout, image property or host.
+        super().__init__(f"Cannot {action} server {server}: {reason}")
 
 
 class WrongState(ClientError):
-    """The server is not in a state that allows the action (HTTP 409)."""
+    """The server is not in a state that allows the action (HTTP 409).
 
-    def __init__(self, server: str, action: str, reason: str) -> None:
+    Or its compute service did not answer, which is a 409 too: then an instance action
+    of the request shows that the host took it up all the same (``may_be_frozen``).
+    """
+
+    def __init__(
+        self, server: str, action: str, reason: str, taken_up: bool = False
+    ) -> None:
+        self.may_be_frozen = taken_up
         super().__init__(
-            f"Server {server} cannot {action} in its present state: {reason} Look at "
+            f"Cannot {action} server {server} in its present state: {reason} Look at "
             f"it with 'openstack --os-compute-api-version {MICROVERSION} server show "
             f"{server}' and try again."
         )
@@ -408,7 +412,7 @@ def _outcome(
     conn: Any, server_id: str, request_id: str, event_name: str
 ) -> _Outcome | None:
     """Return how the instance action of a request ended; None: not yet."""
-    answer = _get(conn, f"/servers/{server_id}/os-instance-actions/{request_id}")
+    answer = _get_action(conn, server_id, request_id)
     if answer is None:
         return None
     action = answer["instanceAction"]
@@ -445,6 +449,7 @@ def _post_action(
         headers={"Accept": ""},
         microversion=microversion,
     )
+    request_id = response.headers.get("x-openstack-request-id")
     try:
         sdk_exceptions.raise_from_response(response)
     except sdk_exceptions.NotFoundException as exc:
@@ -454,11 +459,22 @@ def _post_action(
     except sdk_exceptions.BadRequestException as exc:
         raise RequestUnsupported(server_id, action, _said(exc)) from exc
     except sdk_exceptions.ConflictException as exc:
-        raise WrongState(server_id, action, _said(exc)) from exc
-    request_id = response.headers.get("x-openstack-request-id")
+        taken_up = bool(request_id) and _has_action(conn, server_id, request_id)
+        raise WrongState(server_id, action, _said(exc), taken_up) from exc
     if not request_id:
         raise RequestIdMissing(server_id, action)
     return str(request_id)
+
+
+def _get_action(conn: Any, server_id: str, request_id: str) -> Any:
+    return _get(conn, f"/servers/{server_id}/os-instance-actions/{request_id}")
+
+
+def _has_action(conn: Any, server_id: str, request_id: str) -> bool:
+    try:
+        return _get_action(conn, server_id, request_id) is not None
+    except (ks_exceptions.ClientException, sdk_exceptions.SDKException):
+        return True  # not known: the careful answer
 
 
 def _get(conn: Any, path: str) -> Any:

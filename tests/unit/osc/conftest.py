@@ -53,6 +53,8 @@ class FakeServer:
     no_event: bool = False
     #: (code, message) of the answer to POST
     refuse: tuple[int, str] | None = None
+    #: a refused request that a compute host took up all the same
+    taken_up: bool = False
     #: how many looks at the action answer 503
     hiccups: int = 0
     #: the server after the quiesce's Success
@@ -224,22 +226,25 @@ class FakeCloud:
         return view
 
     def _action(self, server, body):
-        if server.refuse:
-            code, message = server.refuse
-            return code, {"fault": {"code": code, "message": message}}, {}
         (verb,) = body
         request_id = f"req-{verb}-{server.name}-{len(server.actions)}"
-        server.actions[request_id] = verb
-        if verb == "quiesce":
+        if not server.refuse or server.taken_up:
+            server.actions[request_id] = verb
+        if verb == "quiesce" and not server.refuse:
             server.state = {**THAWED, "quiesce_status": "quiescing"}
         headers = {"x-openstack-request-id": request_id} if self.request_ids else {}
+        if server.refuse:
+            code, message = server.refuse
+            return code, {"fault": {"code": code, "message": message}}, headers
         return 202, None, headers
 
     def _instance_action(self, server, request_id):
         if server.hiccups:
             server.hiccups -= 1
             return 503, {"fault": {"code": 503, "message": "Out for lunch"}}, {}
-        verb = server.actions[request_id]
+        verb = server.actions.get(request_id)
+        if not verb:
+            return 404, {"itemNotFound": {"code": 404, "message": "Not found."}}, {}
         result = server.results.pop(0) if server.results[1:] else server.results[0]
         if result == "Success":
             server.state = server.after_quiesce if verb == "quiesce" else dict(THAWED)

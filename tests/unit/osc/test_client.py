@@ -98,6 +98,16 @@ def test_a_refusal_has_a_class_and_one_line(cloud, conn, code, reason, verb):
     assert not caught.value.may_be_frozen
 
 
+@pytest.mark.parametrize("hiccups", [0, 1])
+def test_a_conflict_with_an_instance_action_may_freeze(cloud, conn, hiccups):
+    server = cloud.add(
+        "db", refuse=(409, "No answer"), taken_up=hiccups == 0, hiccups=hiccups
+    )
+    with pytest.raises(client.WrongState) as caught:
+        client.quiesce(conn, server.id)
+    assert caught.value.may_be_frozen
+
+
 def test_a_server_error_is_not_taken_for_a_refusal(cloud, conn):
     server = cloud.add("db", refuse=(500, "Oops"))
     with pytest.raises(sdk_exceptions.HttpException, match="Oops"):
