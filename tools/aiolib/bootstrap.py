@@ -20,6 +20,7 @@ from __future__ import annotations
 import datetime
 import sys
 import time
+from typing import Any
 
 from openstack.connection import Connection
 
@@ -45,7 +46,7 @@ IMAGES = {
 
 
 def identity(s: Settings, c: Connection) -> None:
-    api = c.identity
+    api: Any = c.identity
     domain = api.find_domain("Default", ignore_missing=False)
     for name in ROLES:
         api.find_role(name) or api.create_role(name=name)
@@ -84,12 +85,13 @@ def resources(s: Settings, c: Connection) -> None:
     for name, memory in FLAVORS.items():
         if not c.compute.find_flavor(name):
             c.compute.create_flavor(name=name, ram=memory, vcpus=1, disk=1)
+    api: Any = c.image
     built_from = guest.fingerprint(s)
     for name, properties in IMAGES.items():
-        for image in list(c.image.images(name=name)):
+        for image in list(api.images(name=name)):
             if image.properties.get("built_from") == built_from:
                 break
-            c.image.delete_image(image)
+            api.delete_image(image)
         else:
             c.create_image(
                 name,
@@ -98,8 +100,7 @@ def resources(s: Settings, c: Connection) -> None:
                 container_format="bare",
                 visibility="public",
                 wait=True,
-                built_from=built_from,
-                **properties,
+                meta={"built_from": built_from, **properties},
             )
 
 

@@ -139,6 +139,8 @@ def up(s: Settings) -> None:
     s.save()
     config.write(s, _prepare(s))
     _stop_outdated(s)
+    for host in s.hosts:
+        hosts.start(s, host)
     database.prepare(s)
     started: list[str] = []
 
@@ -201,9 +203,7 @@ def status(s: Settings) -> list[Line]:
 def _ours(s: Settings) -> list[processes.Process]:
     """Everything that belongs to this cloud, recorded or not; guests too."""
     found = {process.pid: process for process in processes.marked(s.home)}
-    for identity in hosts.namespaces(s).values():
-        for process in processes.in_mount_namespace(identity):
-            found[process.pid] = process
+    found |= {process.pid: process for process in hosts.members(s)}
     return list(found.values())
 
 
@@ -254,8 +254,6 @@ def down(s: Settings, *, purge: bool = False) -> list[str]:
     if not left:
         for name in names:
             records.forget(s, name)
-        for host in s.hosts:
-            (s.host_dir(host) / "mnt").unlink(missing_ok=True)
         if purge:
             shutil.rmtree(s.home)
     say("down" if not left else "not all could be ended")

@@ -111,13 +111,14 @@ def synchronise(s: Settings) -> None:
     environment = command.clean_environment(PATH=config.path_variable(s))
 
     def work(job: list[list[str]]) -> None:
-        name = pathlib.Path(job[0][0]).name
-        first = not stamp.exists()
+        log = s.log / f"{pathlib.Path(job[0][0]).name}.log"
         for words in job:
-            # creating the cell a second time is an error
-            if first or "create_cell" not in words:
-                log = s.log / f"{name}.log"
-                command.run(words, timeout=300, log=log, env=environment)
+            if "create_cell" in words:  # an error the second time
+                listing = [*words[: words.index("create_cell")], "list_cells"]
+                cells = command.run(listing, timeout=300, log=log, env=environment)
+                if "| cell1 |" in " ".join(cells.split()):
+                    continue
+            command.run(words, timeout=300, log=log, env=environment)
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
         list(pool.map(work, _jobs(s)))

@@ -25,7 +25,7 @@ import shutil
 import sys
 import uuid
 
-from aiolib import records
+from aiolib import processes, records
 from aiolib.settings import TOOLS, Settings
 
 # libvirt's directories and the name of each host's private one, short for sockets
@@ -69,13 +69,14 @@ def join(settings: Settings, host: str) -> list[str]:
     return ["nsenter", "-t", str(holder.pid), "-m", "-u", "-i", "--"]
 
 
-def namespaces(settings: Settings) -> dict[str, str]:
-    """Mount namespace identity of every host that was ever started, by its name."""
-    found = {}
-    for host in settings.hosts:
-        path = settings.host_dir(host) / "mnt"
-        if path.exists():
-            found[host] = path.read_text()
+def members(settings: Settings) -> list[processes.Process]:
+    """All processes inside any host that was ever started, guests too.
+
+    The private /etc/hosts tells, because namespace numbers are used again.
+    """
+    found = []
+    for path in (settings.home / "h").glob("*/hosts"):
+        found += processes.seeing(path, "/etc/hosts")
     return found
 
 
@@ -137,10 +138,12 @@ def start(settings: Settings, host: str) -> bool:
         return False
     directory = settings.host_dir(host)
     directory.mkdir(parents=True, exist_ok=True)
+    if (directory / "hosts").exists():  # who outlived the namespaces' holder
+        processes.end(processes.seeing(directory / "hosts", "/etc/hosts"), 5)
     binds = _accounts(directory) | _names(settings, directory)
     if host in settings.computes:
         binds |= _libvirt(settings, directory)
-    ready = directory / "mnt"
+    ready = directory / "ready"
     ready.unlink(missing_ok=True)
     plan = directory / "plan.json"
     plan.write_text(json.dumps({"name": host, "binds": binds, "ready": str(ready)}))

@@ -97,9 +97,9 @@ def marked(home: pathlib.Path) -> list[Process]:
     return _matching(carries)
 
 
-def in_mount_namespace(identity: str) -> list[Process]:
-    """Processes in the mount namespace `mnt:[...]`, whatever their environment."""
-    return _matching(lambda p: os.readlink(f"/proc/{p.pid}/ns/mnt") == identity)
+def seeing(file: pathlib.Path, target: str) -> list[Process]:
+    """Processes that see `file` at `target`: the ones in a host that mounted it."""
+    return _matching(lambda p: os.path.samefile(f"/proc/{p.pid}/root{target}", file))
 
 
 def _matching(test: Callable[[Process], bool]) -> list[Process]:

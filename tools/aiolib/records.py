@@ -19,6 +19,7 @@ import pathlib
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from aiolib import command, processes
 from aiolib.settings import Failure, Settings
@@ -54,9 +55,9 @@ def started(settings: Settings, name: str) -> float:
     return float(_read(settings, name).get("time", 0))
 
 
-def _read(settings: Settings, name: str) -> dict:
+def _read(settings: Settings, name: str) -> dict[str, Any]:
     try:
-        return json.loads(_path(settings, name).read_text())
+        return dict(json.loads(_path(settings, name).read_text()))
     except FileNotFoundError:
         return {}
 
@@ -93,8 +94,12 @@ def spawn(
     process = processes.find(child.pid)
     if process is None:
         raise Failure(f"{command.tail(log)}\n{name} ended at once: see {log}")
-    values = {"pid": process.pid, "start": process.start, "time": begin}
-    values["fingerprint"] = fingerprint
+    values = {
+        "pid": process.pid,
+        "start": process.start,
+        "time": begin,
+        "fingerprint": fingerprint,
+    }
     _path(settings, name).write_text(json.dumps(values))
 
 

@@ -203,9 +203,9 @@ def build_root(tree: pathlib.Path, version: str, work: pathlib.Path) -> pathlib.
     (root / "etc/passwd").write_text("root::0:0:root:/root:/bin/sh\n")
     (root / "etc/group").write_text("root:x:0:\n")
     for path in FILES.rglob("*"):
-        name = path.relative_to(FILES)
-        if path.is_file() and len(name.parts) > 1:
-            target = root / name
+        relative = path.relative_to(FILES)
+        if path.is_file() and len(relative.parts) > 1:
+            target = root / relative
             target.parent.mkdir(parents=True, exist_ok=True)
             target.unlink(missing_ok=True)
             shutil.copy(path, target)
