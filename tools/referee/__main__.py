@@ -145,8 +145,8 @@ def _losses(
 ) -> list[str]:
     """The tests of a suite that only pass without, and stale expectations.
 
-    A test that is lost among others is run once more alone: nova has tests that
-    depend on time, and one of them is no loss when it passes then.
+    The lost tests are run once more, one after the other: nova has tests that depend on
+    time, and one of them is no loss when it passes then. It is named all the same.
     """
     without, with_ = results["without"], results["with"]
     expected = suites.EXPECTED_DIFFERENCES
@@ -157,7 +157,7 @@ def _losses(
         with_.update(_run(suite, "with", source, arguments, suspects))
     losses = [test for test in _lost(without, with_) if test not in expected]
     for test in sorted(set(suspects) - set(losses)):
-        print(f"unstable: {test}: passed when run alone")
+        print(f"unstable: {test}: passed when run again")
     for test in lost:
         if test in expected:
             print(f"expected: {test}: {expected[test]}")

@@ -86,10 +86,25 @@ def _substitute_driver_option() -> None:
 def _substitute_classes() -> None:
     """Unit tests build the classes by themselves: they get the extension's."""
     from nova.compute import api as stock_api
+    from nova.virt import libvirt as stock_libvirt
     from nova.virt.libvirt import driver as stock_driver
 
     from nova_ext.compute import api
     from nova_ext.virt.libvirt import driver
 
-    stock_api.API = api.API
-    stock_driver.LibvirtDriver = driver.LibvirtDriver
+    stock_api.API = _substitute(stock_api.API, api.API)
+    chosen = _substitute(stock_driver.LibvirtDriver, driver.LibvirtDriver)
+    stock_driver.LibvirtDriver = stock_libvirt.LibvirtDriver = chosen
+
+
+def _substitute(stock: type, extension: type) -> type:
+    """The extension's class, with the stock static and class methods made its own.
+
+    The tests replace them for a while. Restored on a class that only inherits them,
+    they come back as ordinary methods, and every later test would fail.
+    """
+    for name, value in vars(stock).items():
+        inherited = name not in vars(extension)
+        if inherited and isinstance(value, staticmethod | classmethod):
+            setattr(extension, name, value)
+    return extension
