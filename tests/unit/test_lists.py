@@ -1,0 +1,185 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The lists that others read: options, policies, versions and their histories."""
+
+import inspect
+import pathlib
+import re
+
+import pytest
+from nova.policies import base
+from oslo_config import cfg
+from oslo_policy import policy
+
+from nova_ext import conf, policies
+from nova_ext.api.openstack.compute import versions
+from nova_ext.compute import capability, endpoint, rpcapi
+from nova_ext.notifications.objects import instance_quiesce
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def test_options_for_the_generator() -> None:
+    ((group, options),) = conf.list_opts()
+    assert group.name == "nova_ext"
+    assert [o.name for o in options] == [
+        "quiesce_default_timeout",
+        "quiesce_max_timeout",
+        "quiesce_agent_timeout",
+    ]
+    for option in options:
+        assert "seconds" in option.help.lower()
+        assert "Read by" in option.help
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("quiesce_default_timeout", 0),
+        ("quiesce_max_timeout", 0),
+        ("quiesce_agent_timeout", 0),
+        ("quiesce_agent_timeout", 601),
+    ],
+)
+def test_options_have_a_range(name: str, value: int) -> None:
+    parsed = cfg.ConfigOpts()
+    conf.register_opts(parsed)
+    conf.register_opts(parsed)  # harmless
+    parsed([])
+    with pytest.raises(ValueError, match="Should be"):
+        parsed.set_override(name, value, group="nova_ext")
+
+
+def test_default_timeout_is_allowed() -> None:
+    parsed = cfg.ConfigOpts()
+    conf.register_opts(parsed)
+    parsed([])
+    options = parsed.nova_ext
+    assert options.quiesce_default_timeout <= options.quiesce_max_timeout
+
+
+def test_policies_are_documented() -> None:
+    rules = list(policies.list_rules())
+    assert [rule.name for rule in rules] == [
+        "os_compute_api:os-quiesce-server:quiesce",
+        "os_compute_api:os-quiesce-server:unquiesce",
+    ]
+    for rule in rules:
+        assert isinstance(rule, policy.DocumentedRuleDefault)
+        assert rule.check_str == base.PROJECT_MEMBER_OR_ADMIN
+        assert rule.scope_types == ["project"]
+        action = rule.name.rpartition(":")[2]
+        (operation,) = rule.operations
+        assert operation["method"] == "POST"
+        assert operation["path"] == f"/servers/{{server_id}}/action ({action})"
+
+
+def test_capability_history_only_grows() -> None:
+    numbers = [number for number, _ in capability.VERSION_HISTORY]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert numbers[-1] == capability.VERSION
+    assert all(text for _, text in capability.VERSION_HISTORY)
+    # What is published is never changed: a peer may run with it.
+    assert capability.VERSION_HISTORY[0] == (1, "quiesce and unquiesce")
+    assert capability.QUIESCE == 1
+
+
+def test_capability_is_published_beside_other_stats() -> None:
+    resources: dict[str, dict[str, str]] = {"stats": {"failed_builds": "1"}}
+    capability.publish(resources)
+    assert resources == {
+        "stats": {"failed_builds": "1", "nova_ext": str(capability.VERSION)}
+    }
+    resources = {}
+    capability.publish(resources)
+    assert resources == {"stats": {"nova_ext": str(capability.VERSION)}}
+
+
+@pytest.mark.parametrize(
+    ("stats", "expected"),
+    [
+        ({"nova_ext": "1"}, 1),
+        ({"nova_ext": "12"}, 12),
+        ({"failed_builds": "3"}, 0),
+        ({}, 0),
+        (None, 0),
+        ({"nova_ext": "new"}, 0),
+    ],
+)
+def test_capability_of_an_instance(
+    monkeypatch: pytest.MonkeyPatch, stats: dict[str, str] | None, expected: int
+) -> None:
+    class Node:
+        @staticmethod
+        def get_by_host_and_nodename(context: str, host: str, node: str) -> "Node":
+            assert (context, host, node) == ("context", "host1", "node1")
+            return Node()
+
+    class Objects:
+        ComputeNode = Node
+
+    class Instance:
+        host, node = "host1", "node1"
+
+    monkeypatch.setattr(Node, "stats", stats, raising=False)
+    monkeypatch.setattr(capability, "objects", Objects)
+    assert capability.of_instance("context", Instance) == expected
+
+
+def ours() -> list[str]:
+    first = int(versions.UPSTREAM.partition(".")[2]) + 1
+    last = int(versions.MAX.partition(".")[2])
+    return [f"2.{minor}" for minor in range(first, last + 1)]
+
+
+def test_microversions_follow_those_of_nova() -> None:
+    assert ours() == [versions.QUIESCE] == ["2.105"]
+
+
+def test_microversions_are_listed_in_their_module() -> None:
+    assert re.findall(r"^\* (2\.\d+) - ", versions.__doc__ or "", re.M) == ours()
+
+
+HISTORY = ROOT / "doc/source/contributor/microversion-history.rst"
+
+
+def test_history_page_has_the_microversions() -> None:
+    assert re.findall(r"^(2\.\d+)\n-+$", HISTORY.read_text(), re.M) == ours()
+
+
+def test_history_page_has_the_compute_service_versions() -> None:
+    part = HISTORY.read_text().partition("capability.py")[2].partition("RPC API")[0]
+    rows = re.findall(r"^(\d+) +(\S.*)$", part, re.M)
+    assert rows == [(str(n), text) for n, text in capability.VERSION_HISTORY]
+
+
+def test_history_page_has_the_rpc_version() -> None:
+    target = endpoint.QuiesceEndpoint.target
+    part = HISTORY.read_text().partition("Versions of the RPC API")[2]
+    assert f"namespace ``{target.namespace}``" in part
+    rows = re.findall(r"^(\d+\.\d+) +(\S.*)$", part, re.M)
+    methods = [name for name in vars(endpoint.QuiesceEndpoint) if name[0] != "_"]
+    methods.remove("target")
+    assert rows[-1] == (target.version, ", ".join(methods))
+    for text in (rpcapi.QuiesceComputeAPI.__doc__, inspect.getsource(endpoint)):
+        assert re.search(rf"{target.version}( -|:) {rows[-1][1]}", text or "")
+
+
+def test_history_page_has_the_notifications() -> None:
+    part = HISTORY.read_text().partition("Versions of the notifications")[2]
+    rows = dict(re.findall(r"^``(\w+)`` +(\d+\.\d+)", part, re.M))
+    assert rows == {
+        name: value.VERSION
+        for name, value in vars(instance_quiesce).items()
+        if name.startswith("InstanceQuiesce")
+    }
