@@ -34,13 +34,20 @@ class Driver(sources.ConfigurationSourceDriver):
 
         nova parses its files twice: first with a throw-away ``ConfigOpts`` to learn
         the concurrency mode, then with its own ``CONF``. Only the second one counts.
+
+        :raises: SystemExit with one sentence when the installed nova is not the one
+            that the extension was built for
         """
         nova_conf = sys.modules.get("nova.conf")
         if nova_conf is None or nova_conf.CONF is not conf:
             return None
-        from nova_ext import install
+        from nova_ext import exception, install
 
-        install.install()
+        try:
+            install.install()
+        except exception.InstallError as exc:
+            # oslo.config logs any other exception, too early to be seen, and goes on.
+            raise SystemExit(str(exc)) from exc
         return None
 
     def list_options_for_discovery(self) -> list[Any]:

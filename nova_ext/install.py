@@ -25,6 +25,7 @@ from typing import Any
 import nova.conf
 from nova import policies, service, version
 from nova.api.openstack import api_version_request
+from oslo_utils import importutils
 
 from nova_ext import conf, exception
 from nova_ext import policies as ext_policies
@@ -37,6 +38,11 @@ NOVA = 34
 #: ``compute_driver = nova_ext.LibvirtDriver``: nova looks for drivers below nova.virt.
 DRIVER_ALIAS = "nova.virt.nova_ext"
 
+_REMEDY = (
+    f"install nova {NOVA}, or the release of nova-ext for this nova, or remove "
+    "nova_ext from the configuration"
+)
+
 _STOCK_MANAGER = "nova.compute.manager.ComputeManager"
 _MANAGER = "nova_ext.compute.manager.ComputeManager"
 
@@ -47,6 +53,50 @@ _SERVER_SCHEMAS = (
     "update_response_v2100",
     "rebuild_response_v2100",
 )
+
+#: What the extension overrides or calls; a renamed one would be ignored in silence.
+_OVERRIDDEN_IN_COMPUTE = {
+    "nova.compute.manager.ComputeManager": ("_init_instance",),
+    "nova.virt.libvirt.driver.LibvirtDriver": (
+        "_can_quiesce",
+        "_requires_quiesce",
+        "_volume_snapshot_create",
+        "destroy",
+        "get_available_resource",
+        "power_off",
+        "quiesce",
+        "reboot",
+        "unquiesce",
+    ),
+}
+_OVERRIDDEN_IN_API = {
+    "nova.api.openstack.compute.admin_actions.AdminActionsController": (
+        "_reset_state",
+    ),
+    "nova.api.openstack.compute.servers.ServersController": ("_view_builder_class",),
+    "nova.api.openstack.compute.views.servers.ViewBuilder": (
+        "_show_expected_attrs",
+        "show",
+    ),
+    "nova.api.openstack.wsgi.Resource": (
+        "register_actions",
+        "register_subcontroller_actions",
+    ),
+    "nova.compute.api.API": (
+        "evacuate",
+        "live_migrate",
+        "pause",
+        "reboot",
+        "rebuild",
+        "rescue",
+        "resize",
+        "set_admin_password",
+        "shelve",
+        "start",
+        "stop",
+        "suspend",
+    ),
+}
 
 _installed = False
 
@@ -79,6 +129,14 @@ def install() -> None:
     _installed = True
 
 
+def check_api() -> None:
+    """Refuse a nova whose API lacks something that the extension overrides.
+
+    :raises: nova_ext.exception.InstallError
+    """
+    _check_overridden(_OVERRIDDEN_IN_API)
+
+
 def replace_router() -> None:
     """Make the stock ``api-paste.ini`` find the extension's router.
 
@@ -96,6 +154,7 @@ class _DriverAlias(types.ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name != "LibvirtDriver":
             raise AttributeError(name)
+        _check_overridden(_OVERRIDDEN_IN_COMPUTE)
         module = importlib.import_module("nova_ext.virt.libvirt.driver")
         return module.LibvirtDriver
 
@@ -124,32 +183,36 @@ def _server_schemas(schemas: Any) -> list[dict[str, Any]]:
 def _check(schemas: Any) -> None:
     """Refuse a nova in which a registration would miss its place."""
     installed = version.version_string()
-    remedy = (
-        f"install nova {NOVA}, or the release of nova-ext for this nova, or remove "
-        "nova_ext from the configuration"
-    )
     if installed.split(".")[0] != str(NOVA):
         raise exception.InstallError(
             f"nova-ext was built for nova {NOVA} but nova {installed} is installed: "
-            f"{remedy}."
+            f"{_REMEDY}."
         )
     missing = [name for name in _SERVER_SCHEMAS if not hasattr(schemas, name)]
     if not inspect.isfunction(policies.list_rules):
         missing.append("nova.policies.list_rules")
-    for what, is_stock in (
-        (
-            f"microversion {versions.UPSTREAM}",
-            api_version_request._MAX_API_VERSION == versions.UPSTREAM,
-        ),
-        (
-            "the manager class of nova-compute",
-            service.SERVICE_MANAGERS.get("nova-compute") == _STOCK_MANAGER,
-        ),
-    ):
-        if not is_stock:
-            missing.append(what)
+    if api_version_request._MAX_API_VERSION != versions.UPSTREAM:
+        missing.append(f"microversion {versions.UPSTREAM}")
+    if service.SERVICE_MANAGERS.get("nova-compute") != _STOCK_MANAGER:
+        missing.append("the manager class of nova-compute")
+    _refuse(missing)
+
+
+def _check_overridden(names: dict[str, tuple[str, ...]]) -> None:
+    """Refuse a nova in which something that the extension overrides is not there."""
+    _refuse(
+        [
+            f"{path}.{name}"
+            for path, attributes in names.items()
+            for name in attributes
+            if not hasattr(importutils.import_class(path), name)
+        ]
+    )
+
+
+def _refuse(missing: list[str]) -> None:
     if missing:
         raise exception.InstallError(
-            f"nova {installed} was changed where nova-ext attaches "
-            f"({', '.join(missing)}): {remedy}."
+            f"nova {version.version_string()} was changed where nova-ext attaches "
+            f"({', '.join(missing)}): {_REMEDY}."
         )

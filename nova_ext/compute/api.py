@@ -27,6 +27,14 @@ from nova_ext.compute import capability, mark, rpcapi
 CONF = nova.conf.CONF
 
 
+#: What the refusal says after the status.
+_REMEDY = {
+    mark.Status.QUIESCING: "unquiesce first, once it is quiesced",
+    mark.Status.QUIESCED: "unquiesce first",
+    mark.Status.UNQUIESCING: "wait until it is thawed, or stop or hard reboot it",
+}
+
+
 def _refused_while_quiesced(name: str) -> Callable[..., Any]:
     """nova's method ``name``, refused with 409 for a server that is quiesced.
 
@@ -45,7 +53,7 @@ def _refused_while_quiesced(name: str) -> Callable[..., Any]:
             raise exception.InstanceInvalidState(
                 attr="quiesce_status",
                 instance_uuid=instance.uuid,
-                state=f"{window.status}; unquiesce first",
+                state=f"{window.status}; {_REMEDY[window.status]}",
                 method=name,
             )
         return getattr(super(API, self), name)(context, instance, *args, **kwargs)

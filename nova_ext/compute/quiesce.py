@@ -137,6 +137,8 @@ class QuiesceManager:
                 method=QUIESCE,
             ) from exc
         except Exception:
+            # The mark may have reached the database all the same.
+            window.journal.put(self._save_mark, window, None)
             self._remove(window)
             raise
         self._start(window, self._freeze_and_hold, context.elevated())
@@ -184,6 +186,14 @@ class QuiesceManager:
         current = mark.read(instance)
         if current is None or current.status is Status.BROKEN:
             return
+        if self._freezer is None:
+            LOG.warning(
+                "The server is marked %s, but this host cannot thaw guests any more: "
+                "thaw it by hand and reset its state.",
+                current.status,
+                instance=instance,
+            )
+            return
         LOG.info("Taking up the window that is %s.", current.status, instance=instance)
         window = self._reserve(instance, current)
         run = {
@@ -225,7 +235,7 @@ class QuiesceManager:
 
     def _freeze_and_hold(self, window: Window, context: Any) -> None:
         window.journal.put(self._event_start, context, window.uuid, QUIESCE)
-        window.journal.put(self._notify, context, window, QUIESCE, "start")
+        window.journal.put(self._notify, context, window, QUIESCE, "start", window.mark)
         assert self._freezer is not None  # quiesce() checked it
         try:
             evidence = self._freezer.freeze(window.uuid)
@@ -245,7 +255,7 @@ class QuiesceManager:
             )
         window.journal.put(self._save_quiesced, window, window.mark)
         window.journal.put(self._event_finish, context, window.uuid, QUIESCE, None)
-        window.journal.put(self._notify, context, window, QUIESCE, "end")
+        window.journal.put(self._notify, context, window, QUIESCE, "end", window.mark)
         self._hold(window)
 
     def _take_back(self, window: Window) -> None:
@@ -270,7 +280,9 @@ class QuiesceManager:
         else:
             window.journal.put(self._save_mark, window, None)
         window.journal.put(self._event_finish, context, window.uuid, QUIESCE, failure)
-        window.journal.put(self._notify, context, window, QUIESCE, "error", failure)
+        window.journal.put(
+            self._notify, context, window, QUIESCE, "error", window.mark, failure
+        )
         if maybe_frozen:
             self._thaw(window, lambda reason: None)
             window.journal.put(self._save_mark, window, None)
@@ -300,7 +312,9 @@ class QuiesceManager:
             if not window.released:
                 window.journal.put(self._save_mark, window, window.mark)
         window.journal.put(self._event_start, context, window.uuid, UNQUIESCE)
-        window.journal.put(self._notify, context, window, UNQUIESCE, "start")
+        window.journal.put(
+            self._notify, context, window, UNQUIESCE, "start", window.mark
+        )
         told = False
 
         def tell(reason: str) -> None:
@@ -318,7 +332,7 @@ class QuiesceManager:
                 self._event_finish, context, window.uuid, UNQUIESCE, failure
             )
             window.journal.put(
-                self._notify, context, window, UNQUIESCE, "error", failure
+                self._notify, context, window, UNQUIESCE, "error", window.mark, failure
             )
 
         breach = self._thaw(window, tell)
@@ -335,7 +349,9 @@ class QuiesceManager:
             window.journal.put(
                 self._event_finish, context, window.uuid, UNQUIESCE, None
             )
-            window.journal.put(self._notify, context, window, UNQUIESCE, "end")
+            window.journal.put(
+                self._notify, context, window, UNQUIESCE, "end", window.mark
+            )
 
     def _thaw(self, window: Window, tell: Callable[[str], None]) -> str | None:
         """Thaw until the agent says thawed; ``tell`` why, if that takes long.
@@ -394,7 +410,7 @@ class QuiesceManager:
             )
             return
         with window.lock:
-            if window.mark is not current:
+            if window.released or window.mark is not current:
                 return  # the end was ordered already, and has its own record
             mark.write(instance, current)
         instance.save()
@@ -435,12 +451,13 @@ class QuiesceManager:
         window: Window,
         action: str,
         phase: str,
+        current: mark.Mark,
         failure: exception.NovaException | None = None,
     ) -> None:
         try:
             instance = self._load(window)
             notification.emit(
-                context, instance, self._host, action, phase, window.mark, failure
+                context, instance, self._host, action, phase, current, failure
             )
         except exception.InstanceNotFound:
             raise
@@ -490,9 +507,12 @@ class QuiesceManager:
         )
         put = window.journal.put
         put(self._event_start, window.order, window.uuid, UNQUIESCE)
+        put(self._notify, window.order, window, UNQUIESCE, "start", window.mark)
         put(self._save_mark, window, None)
         put(self._event_finish, window.order, window.uuid, UNQUIESCE, failure)
-        put(self._notify, window.order, window, UNQUIESCE, "error", failure)
+        put(
+            self._notify, window.order, window, UNQUIESCE, "error", window.mark, failure
+        )
         self._remove(window)
 
 

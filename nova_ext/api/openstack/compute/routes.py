@@ -34,6 +34,7 @@ class APIRouterV21(routes.APIRouterV21):
 
     def __init__(self, custom_routes: Any = None) -> None:
         install.install()
+        install.check_api()
         super().__init__(custom_routes)
         compute_api = compute.API()
         for route in self.map.matchlist:
