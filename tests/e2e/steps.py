@@ -63,22 +63,26 @@ def refusal(connection: Any, server: Any, body: dict[str, Any]) -> tuple[int, st
     return response.status_code, next(iter(response.json().values()))["message"]
 
 
+def known_actions(admin: Any, server: Any) -> set[str]:
+    """The request ids of all actions that are recorded by now."""
+    return {found.request_id for found in admin.compute.server_actions(server.id)}
+
+
 def event(
     admin: Any,
     server: Any,
     action: str,
-    window: client.ServerState | None = None,
     seconds: float = 60,
+    known: frozenset[str] | set[str] = frozenset(),
 ) -> Any:
     """The newest event of the newest action ``action``, once it has ended.
 
-    :param window: an action of before this window does not count
+    :param known: request ids of actions that do not count
     """
-    since = ((window and window.quiesced_at) or "").rstrip("Z")
 
     def ended() -> Any:
         for found in admin.compute.server_actions(server.id):
-            if found.action == action and found.start_time >= since:
+            if found.action == action and found.request_id not in known:
                 detail = admin.compute.get_server_action(found.request_id, server.id)
                 if detail.events and detail.events[0]["result"]:
                     return detail.events[0]
