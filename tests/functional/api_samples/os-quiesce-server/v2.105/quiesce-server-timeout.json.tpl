@@ -1,0 +1,5 @@
+{
+    "quiesce": {
+        "timeout": 60
+    }
+}

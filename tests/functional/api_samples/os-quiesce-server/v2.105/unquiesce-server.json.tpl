@@ -1,0 +1,3 @@
+{
+    "unquiesce": null
+}

@@ -1,0 +1,8 @@
+{
+    "rebuild": {
+        "imageRef": "%(image_id)s",
+        "metadata": {
+            "role": "database"
+        }
+    }
+}

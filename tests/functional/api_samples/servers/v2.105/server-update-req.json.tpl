@@ -1,0 +1,5 @@
+{
+    "server": {
+        "description": "Database server"
+    }
+}

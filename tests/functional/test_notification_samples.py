@@ -1,0 +1,120 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The versioned notifications, held against doc/notification_samples.
+
+``GENERATE_SAMPLES=1`` writes the samples anew.
+"""
+
+import json
+import pathlib
+from typing import Any
+
+from oslo_utils import fixture as utils_fixture
+
+from nova_ext.virt import freezer
+from tests.functional import base, samples
+
+SAMPLES = pathlib.Path(__file__).parents[2] / "doc/notification_samples"
+
+
+class NotificationSamplesTest(base.FunctionalTest):
+    def setUp(self) -> None:
+        super().setUp()
+        self.useFixture(utils_fixture.TimeFixture(samples.NOW))
+
+    def verify(self, action: str, phase: str, **payload: Any) -> None:
+        """Hold the one notification of this type against its sample.
+
+        :param payload: what a reader of the sample relies on
+        """
+        event_type = f"instance.{action}.{phase}"
+        (sent,) = self.notifier.wait_for_versioned_notifications(event_type)
+        seen = samples.normalised(
+            {
+                "priority": sent["priority"],
+                "event_type": sent["event_type"],
+                "payload": sent["payload"],
+                "publisher_id": sent["publisher_id"],
+            }
+        )
+        for name, value in payload.items():
+            self.assertEqual(value, seen["payload"]["nova_object.data"][name], name)
+        path = SAMPLES / f"instance-{action}-{phase}.json"
+        if samples.GENERATE:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(seen, indent=4, sort_keys=True) + "\n")
+        self.assertEqual(json.loads(path.read_text()), seen)
+
+    def sent(self) -> list[str]:
+        """The types of our notifications, in order."""
+        return [
+            notification["event_type"]
+            for notification in self.notifier.versioned_notifications
+            if "quiesce." in notification["event_type"]
+        ]
+
+    def test_quiesce_and_unquiesce(self) -> None:
+        server = self.boot(name="guest")
+        self.freezer.freeze_gate.clear()
+        self.accepted(server, "quiesce", {"timeout": 60})
+        self.verify("quiesce", "start", timeout=60, quiesced_at=None, unquiesce_at=None)
+        self.freezer.freeze_gate.set()
+        self.wait_event(server, "quiesce")
+        window = {
+            "timeout": 60,
+            "quiesced_at": "2026-11-21T10:00:00Z",
+            "unquiesce_at": "2026-11-21T10:01:00Z",
+            "fault": None,
+        }
+        self.verify("quiesce", "end", **window)
+        self.accepted(server, "unquiesce")
+        self.wait_event(server, "unquiesce")
+        self.verify("unquiesce", "start", **window)
+        self.verify("unquiesce", "end", **window)
+        self.assertEqual(
+            [
+                "instance.quiesce.start",
+                "instance.quiesce.end",
+                "instance.unquiesce.start",
+                "instance.unquiesce.end",
+            ],
+            self.sent(),
+        )
+
+    def test_quiesce_that_fails(self) -> None:
+        server = self.boot(name="guest")
+        self.freezer.freeze_error = freezer.FreezeError(
+            "the guest agent does not answer", maybe_frozen=False
+        )
+        self.accepted(server, "quiesce", {"timeout": 60})
+        self.wait_event(server, "quiesce")
+        self.verify("quiesce", "error", timeout=60, quiesced_at=None)
+        self.assertEqual(
+            ["instance.quiesce.start", "instance.quiesce.error"], self.sent()
+        )
+
+    def test_unquiesce_of_a_broken_window(self) -> None:
+        server = self.quiesced(timeout=60, name="guest")
+        self.freezer.breach = "the guest was powered off and on"
+        self.accepted(server, "unquiesce")
+        self.wait_event(server, "unquiesce")
+        self.verify("unquiesce", "error", quiesced_at="2026-11-21T10:00:00Z")
+        self.assertEqual("instance.unquiesce.error", self.sent()[-1])
+        self.assertNotIn("instance.unquiesce.end", self.sent())
+
+    def test_nobody_is_told_where_notifications_are_off(self) -> None:
+        self.flags(notification_format="unversioned", group="notifications")
+        server = self.quiesced()
+        self.accepted(server, "unquiesce")
+        self.assertEqual("Success", self.wait_event(server, "unquiesce")["result"])
+        self.assertEqual([], self.sent())
