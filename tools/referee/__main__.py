@@ -20,6 +20,7 @@ import argparse
 import collections
 import json
 import pathlib
+import signal
 import sys
 import time
 from xml.etree import ElementTree
@@ -37,6 +38,8 @@ Results = dict[str, dict[str, str]]
 
 def main() -> int:
     """Run what the command line asks for; the return value is the exit status."""
+    # So that the test processes end together with this one.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     arguments = _arguments()
     arguments.cache = arguments.cache.resolve()
     try:
