@@ -63,6 +63,7 @@ _LONGEST_WAIT = 30
 class Window:
     """One window of one guest: what its thread and the RPC threads share.
 
+    :ivar instance: the instance as it was last read or sent here
     :ivar mark: the mark as this host knows it, which the database follows
     :ivar order: the request that ordered the end, once there is one
     :ivar interruption: why the window ended without an order, once it has
@@ -72,6 +73,7 @@ class Window:
     """
 
     def __init__(self, instance: Any, current: mark.Mark) -> None:
+        self.instance = instance
         self.uuid: str = instance.uuid
         self.project_id = instance.project_id
         self.user_id = instance.user_id
@@ -158,6 +160,7 @@ class QuiesceManager:
             if window.mark.status is not Status.QUIESCED or window.ending:
                 raise _conflict(instance, UNQUIESCE, window.mark.status)
             window.order = context.elevated()
+            window.instance = instance
             window.mark = window.mark.replace(
                 status=Status.UNQUIESCING, request_id=context.request_id
             )
@@ -395,6 +398,7 @@ class QuiesceManager:
         )
         if instance.host != self._host or instance.task_state in _DELETING:
             raise exception.InstanceNotFound(instance_id=window.uuid)
+        window.instance = instance
         return instance
 
     def _save_mark(self, window: Window, current: mark.Mark | None) -> None:
@@ -455,12 +459,9 @@ class QuiesceManager:
         failure: exception.NovaException | None = None,
     ) -> None:
         try:
-            instance = self._load(window)
             notification.emit(
-                context, instance, self._host, action, phase, current, failure
+                context, window.instance, self._host, action, phase, current, failure
             )
-        except exception.InstanceNotFound:
-            raise
         except Exception:
             # The state of the guest matters more than that somebody hears of it.
             LOG.exception("Could not send the notification %s.%s.", action, phase)
