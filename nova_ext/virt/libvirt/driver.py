@@ -102,20 +102,58 @@ class LibvirtDriver(driver.LibvirtDriver):
 
     # A guest that stops running does not keep its window.
 
-    def reboot(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> Any:
+    # Signatures as in nova's ComputeDriver, which other drivers have to keep too.
+
+    def reboot(
+        self,
+        context: Any,
+        instance: Any,
+        network_info: Any,
+        reboot_type: str,
+        block_device_info: Any = None,
+        bad_volumes_callback: Any = None,
+        accel_info: Any = None,
+        share_info: Any = None,
+    ) -> Any:
         """Reboot, which ends a window."""
         self._interrupt(instance, "the server was rebooted")
-        return super().reboot(context, instance, *args, **kwargs)
+        return super().reboot(
+            context,
+            instance,
+            network_info,
+            reboot_type,
+            block_device_info=block_device_info,
+            bad_volumes_callback=bad_volumes_callback,
+            accel_info=accel_info,
+            share_info=share_info,
+        )
 
-    def power_off(self, instance: Any, *args: Any, **kwargs: Any) -> None:
+    def power_off(
+        self, instance: Any, timeout: int = 0, retry_interval: int = 0
+    ) -> None:
         """Power off, which ends a window: a frozen guest could not shut down."""
         self._interrupt(instance, "the server was powered off")
-        super().power_off(instance, *args, **kwargs)
+        super().power_off(instance, timeout, retry_interval)
 
-    def destroy(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> None:
+    def destroy(
+        self,
+        context: Any,
+        instance: Any,
+        network_info: Any,
+        block_device_info: Any = None,
+        destroy_disks: bool = True,
+        destroy_secrets: bool = True,
+    ) -> None:
         """Destroy the guest, which ends a window."""
         self._interrupt(instance, "the guest was destroyed")
-        super().destroy(context, instance, *args, **kwargs)
+        super().destroy(
+            context,
+            instance,
+            network_info,
+            block_device_info=block_device_info,
+            destroy_disks=destroy_disks,
+            destroy_secrets=destroy_secrets,
+        )
 
     def _interrupt(self, instance: Any, reason: str) -> None:
         if self.quiesce_windows is not None:
