@@ -29,7 +29,8 @@ from oslo_log import log as logging
 
 LOG = logging.getLogger(__name__)
 
-_LONGEST_WAIT = 30
+_LONGEST_WAIT = 30  # s
+_MOST_REMOTE_ERRORS = 30  # about a quarter of an hour
 
 
 class Journal:
@@ -42,8 +43,10 @@ class Journal:
         self._queue: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
         self._retry = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(messaging.MessagingException),
+            stop=self._hopeless,
             wait=tenacity.wait_exponential(max=_LONGEST_WAIT),
             before_sleep=self._complain,
+            reraise=True,
         )
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
@@ -64,6 +67,16 @@ class Journal:
             except Exception:
                 # What is not the bus will not get better: the next record counts.
                 LOG.exception("Lost a record of a quiesce window.")
+
+    @staticmethod
+    def _hopeless(state: tenacity.RetryCallState) -> bool:
+        """Whether the bus works and what answers there has failed too often."""
+        outcome = state.outcome
+        return (
+            outcome is not None
+            and isinstance(outcome.exception(), messaging.RemoteError)
+            and state.attempt_number >= _MOST_REMOTE_ERRORS
+        )
 
     @staticmethod
     def _complain(state: tenacity.RetryCallState) -> None:

@@ -56,7 +56,8 @@ class Mark:
     :ivar request_id: the request that ordered what ``status`` says is going on
     :ivar timeout: seconds between ``quiesced_at`` and ``unquiesce_at``
     :ivar quiesced_at: when the guest was frozen; UTC, with time zone
-    :ivar reason: why the window was broken; only with :attr:`Status.BROKEN`
+    :ivar reason: why the window was broken: with :attr:`Status.BROKEN`, and with
+        :attr:`Status.UNQUIESCING` when nobody ordered the thaw
     """
 
     status: Status
@@ -89,19 +90,20 @@ class Mark:
         if self.evidence is not None:
             value["evidence"] = dataclasses.astuple(self.evidence)
         reason = self.reason.encode("ascii", "replace").decode()
-        while True:
-            if reason:
-                value["reason"] = reason
-            text = json.dumps(value, separators=(",", ":"))
+        while reason:
+            text = json.dumps({**value, "reason": reason}, separators=(",", ":"))
             if len(text) <= LENGTH:
                 return text
-            reason = reason[: -(len(text) - LENGTH)]
+            # A character takes up to six in JSON.
+            reason = reason[: -max(1, (len(text) - LENGTH) // 6)]
+        return json.dumps(value, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> "Mark":
         """The mark that :meth:`to_json` stored.
 
-        :raises: ValueError, KeyError or TypeError when ``text`` is something else
+        :raises: AttributeError, LookupError, OSError, OverflowError, TypeError or
+            ValueError when ``text`` is something else
         """
         value = json.loads(text)
         at = value.get("at")
@@ -127,7 +129,14 @@ def read(instance: Any) -> Mark | None:
         return None
     try:
         return Mark.from_json(text)
-    except (ValueError, KeyError, TypeError) as exc:
+    except (
+        AttributeError,
+        ArithmeticError,
+        LookupError,
+        OSError,
+        TypeError,
+        ValueError,
+    ) as exc:
         LOG.warning("Ignoring the unreadable quiesce mark %r: %s", text, exc)
         return None
 

@@ -130,10 +130,10 @@ class QuiesceManager:
                 expected_vm_state=[vm_states.ACTIVE], expected_task_state=[None]
             )
             self._action_start(context, window.uuid, QUIESCE)
-        except exception.UnexpectedTaskStateError as exc:
+        except exception.InstanceUpdateConflict as exc:
             self._remove(window)
             raise exception.InstanceInvalidState(
-                attr="task_state",
+                attr="vm_state or task_state",
                 instance_uuid=window.uuid,
                 state=exc.kwargs.get("actual"),
                 method=QUIESCE,
@@ -164,9 +164,8 @@ class QuiesceManager:
             window.mark = window.mark.replace(
                 status=Status.UNQUIESCING, request_id=context.request_id
             )
+        window.journal.put(self._save_mark, window, window.mark)
         try:
-            mark.write(instance, window.mark)
-            instance.save()
             self._action_start(context, window.uuid, UNQUIESCE)
         finally:
             # The user wants it thawed, even if that could not be recorded.
@@ -199,17 +198,21 @@ class QuiesceManager:
             return
         LOG.info("Taking up the window that is %s.", current.status, instance=instance)
         window = self._reserve(instance, current)
-        run = {
-            Status.QUIESCING: self._take_back,
-            Status.QUIESCED: self._hold,
-            Status.UNQUIESCING: self._finish,
-            Status.RELEASED: self._finish,
-        }[current.status]
-        if current.status is Status.RELEASED:
+        if current.status is Status.QUIESCED:
+            self._start(window, self._hold)
+        elif current.status is Status.QUIESCING:
+            self._start(window, self._take_back)
+        elif current.status is Status.RELEASED:
             window.interruption = "os-resetState cleared the marker"
-        elif current.status is not Status.QUIESCED:
+            self._start(window, self._finish)
+        elif current.reason:  # nobody ordered the thaw that was under way
+            window.interruption = current.reason
+            self._start(window, self._finish)
+        elif current.evidence:
             window.order = window.context(current.request_id)
-        self._start(window, run)
+            self._start(window, self._finish)
+        else:
+            self._start(window, self._thaw_failed_freeze)
 
     def interrupt(self, uuid: str, reason: str) -> None:
         """End the window of instance ``uuid``, if it has one, as broken."""
@@ -242,12 +245,17 @@ class QuiesceManager:
         assert self._freezer is not None  # quiesce() checked it
         try:
             evidence = self._freezer.freeze(window.uuid)
-        except freezer.FreezeError as exc:
+        except Exception as exc:
             failure = _raised(
                 ext_exception.QuiesceFailed(instance_uuid=window.uuid, reason=str(exc))
             )
             LOG.warning(failure.format_message())
-            self._fail_quiesce(window, context, failure, exc.maybe_frozen)
+            maybe_frozen = True
+            if isinstance(exc, freezer.FreezeError):
+                maybe_frozen = exc.maybe_frozen
+            else:
+                LOG.exception("Unexpected error while freezing %s.", window.uuid)
+            self._fail_quiesce(window, context, failure, maybe_frozen)
             return
         window.frozen = True
         with window.lock:
@@ -267,7 +275,8 @@ class QuiesceManager:
                 instance_uuid=window.uuid, reason="nova-compute was restarted meanwhile"
             )
         )
-        self._fail_quiesce(window, window.order, failure, maybe_frozen=True)
+        context = window.context(window.mark.request_id)
+        self._fail_quiesce(window, context, failure, maybe_frozen=True)
 
     def _fail_quiesce(
         self,
@@ -279,16 +288,20 @@ class QuiesceManager:
         if maybe_frozen:
             with window.lock:
                 window.mark = window.mark.replace(status=Status.UNQUIESCING)
-            window.journal.put(self._save_mark, window, window.mark)
+            # After the event: such a mark says that the event has been told.
+            last = window.mark
         else:
-            window.journal.put(self._save_mark, window, None)
-        window.journal.put(self._event_finish, context, window.uuid, QUIESCE, failure)
-        window.journal.put(
-            self._notify, context, window, QUIESCE, "error", window.mark, failure
-        )
+            last = None
+        put = window.journal.put
+        put(self._event_finish, context, window.uuid, QUIESCE, failure)
+        put(self._save_mark, window, last)
+        put(self._notify, context, window, QUIESCE, "error", window.mark, failure)
         if maybe_frozen:
-            self._thaw(window, lambda reason: None)
-            window.journal.put(self._save_mark, window, None)
+            self._thaw_failed_freeze(window)
+
+    def _thaw_failed_freeze(self, window: Window) -> None:
+        self._thaw(window, lambda reason: None)
+        window.journal.put(self._save_mark, window, None)
 
     def _hold(self, window: Window) -> None:
         deadline = window.mark.unquiesce_at
@@ -302,7 +315,9 @@ class QuiesceManager:
                     f"it was not unquiesced by {deadline:%Y-%m-%dT%H:%M:%SZ}, so the "
                     "compute host thawed it"
                 )
-                window.mark = window.mark.replace(status=Status.UNQUIESCING)
+                window.mark = window.mark.replace(
+                    status=Status.UNQUIESCING, reason=window.interruption
+                )
         self._finish(window)
 
     def _finish(self, window: Window) -> None:
@@ -500,7 +515,11 @@ class QuiesceManager:
             raise _conflict(instance, UNQUIESCE, current.status if current else None)
         window = self._reserve(instance, current)
         window.order = context.elevated()
-        self._action_start(context, window.uuid, UNQUIESCE)
+        try:
+            self._action_start(context, window.uuid, UNQUIESCE)
+        except Exception:
+            self._remove(window)
+            raise
         failure = _raised(
             ext_exception.QuiesceWindowBroken(
                 instance_uuid=window.uuid, reason=current.reason

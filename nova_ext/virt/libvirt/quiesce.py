@@ -40,6 +40,8 @@ from nova_ext.virt import freezer
 CHANNEL = "org.qemu.guest_agent.0"
 SWAP_DISK = "disk.swap"
 
+_RESTARTED = "the guest was powered off and on"
+
 
 class LibvirtGuestFreezer:
     """The :class:`nova_ext.virt.freezer.GuestFreezer` of libvirt's QEMU guests.
@@ -67,7 +69,14 @@ class LibvirtGuestFreezer:
                     "created or by someone on the host",
                     maybe_frozen=False,
                 )
-        except (libvirt.libvirtError, exception.HypervisorUnavailable) as exc:
+        except (
+            libvirt.libvirtError,
+            exception.HypervisorUnavailable,
+            ImportError,
+            LookupError,
+            TypeError,
+            ValueError,
+        ) as exc:
             raise freezer.FreezeError(_reason(exc), maybe_frozen=False) from exc
         try:
             with _bounded(domain, self._timeout()):
@@ -87,8 +96,9 @@ class LibvirtGuestFreezer:
             domain = self._lookup(uuid)
             if not domain.isActive():
                 raise freezer.GuestGone("the guest is not running")
-            if evidence and domain.ID() != evidence.domain_id:
-                raise freezer.GuestGone("the guest was powered off and on")
+            restarted = evidence is not None and domain.ID() != evidence.domain_id
+            if restarted and not _agent_connected(domain):
+                raise freezer.GuestGone(_RESTARTED)
             try:
                 written = _written(domain)
             except libvirt.libvirtError:
@@ -97,13 +107,20 @@ class LibvirtGuestFreezer:
                 thawed = domain.fsThaw()
             if self._status(domain) != "thawed":
                 raise freezer.ThawError("the guest agent still says frozen")
-        except exception.HypervisorUnavailable as exc:
+        except (
+            exception.HypervisorUnavailable,
+            ImportError,
+            LookupError,
+            TypeError,
+            ValueError,
+        ) as exc:
             raise freezer.ThawError(_reason(exc)) from exc
         except libvirt.libvirtError as exc:
             if exc.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
                 raise freezer.GuestGone("the guest is not running") from exc
             raise freezer.ThawError(_reason(exc)) from exc
-        return _breach(evidence, thawed, written)
+        # A guest that was saved and restored runs anew and is frozen all the same.
+        return _RESTARTED if restarted else _breach(evidence, thawed, written)
 
     def _status(self, domain: Any) -> str:
         """``frozen`` or ``thawed``, in the words of the agent."""
@@ -133,17 +150,27 @@ def _breach(evidence: freezer.Evidence | None, thawed: int, written: int) -> str
     return None
 
 
+def _channel(domain: Any) -> Any:
+    """The target element of the guest's agent channel, or None."""
+    root = etree.fromstring(domain.XMLDesc(0))
+    return root.find(f"./devices/channel/target[@name='{CHANNEL}']")
+
+
+def _agent_connected(domain: Any) -> bool:
+    """Whether something in the guest has opened the agent channel."""
+    channel = _channel(domain)
+    return channel is not None and channel.get("state", "connected") == "connected"
+
+
 def _require_agent(domain: Any) -> None:
     """Fail unless the guest has an agent channel that something in it has opened."""
-    root = etree.fromstring(domain.XMLDesc(0))
-    channel = root.find(f"./devices/channel/target[@name='{CHANNEL}']")
-    if channel is None:
+    if _channel(domain) is None:
         raise freezer.FreezeError(
             "it has no guest agent channel: set hw_qemu_guest_agent=yes on its image "
             "and rebuild it",
             maybe_frozen=False,
         )
-    if channel.get("state", "connected") != "connected":
+    if not _agent_connected(domain):
         raise freezer.FreezeError(
             "the guest agent is not running in it", maybe_frozen=False
         )
@@ -186,6 +213,8 @@ def _bounded(domain: Any, seconds: int) -> Iterator[None]:
 def _reason(exc: Any) -> str:
     """The reason of an error of the hypervisor, for a person."""
     libvirt = libvirt_guest.libvirt
+    if isinstance(exc, LookupError | TypeError | ValueError):
+        return f"the guest agent's answer makes no sense ({exc!r})"
     if not isinstance(exc, libvirt.libvirtError):
         return str(exc)
     known = {

@@ -400,8 +400,19 @@ def test_thaw_of_a_guest_that_was_started_anew(
 ) -> None:
     evidence = frozen(guests, domain)
     domain.id += 1
+    domain.state = "state='disconnected'"
     with pytest.raises(freezer.GuestGone, match="powered off and on"):
         guests.thaw(UUID, evidence)
+    assert "thaw" not in domain.calls
+
+
+def test_thaw_of_a_guest_that_was_saved_and_restored_frozen(
+    guests: quiesce.LibvirtGuestFreezer, domain: FakeDomain
+) -> None:
+    evidence = frozen(guests, domain)
+    domain.id += 1
+    assert guests.thaw(UUID, evidence) == "the guest was powered off and on"
+    assert not domain.frozen
 
 
 def test_thaw_of_a_guest_that_is_off(
