@@ -97,8 +97,9 @@ class TestWindow:
     def test_deadline_thaws(
         self, cloud: Cloud, tenant: Any, admin: Any, server: Any
     ) -> None:
+        known = steps.known_actions(admin, server)
         steps.quiesce(tenant, server, timeout=3)
-        found = steps.event(admin, server, "unquiesce")
+        found = steps.event(admin, server, "unquiesce", known=known)
         assert found["result"] == "Error"
         assert "not unquiesced by" in found["details"]
         steps.until_writing(cloud, server)

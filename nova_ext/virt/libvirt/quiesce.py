@@ -40,6 +40,15 @@ from nova_ext.virt import freezer
 CHANNEL = "org.qemu.guest_agent.0"
 SWAP_DISK = "disk.swap"
 
+#: No connection to libvirt, no module for it, or an answer that makes no sense.
+_UNUSABLE = (
+    exception.HypervisorUnavailable,
+    ImportError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
+
 _RESTARTED = "the guest was powered off and on"
 
 
@@ -69,14 +78,7 @@ class LibvirtGuestFreezer:
                     "created or by someone on the host",
                     maybe_frozen=False,
                 )
-        except (
-            libvirt.libvirtError,
-            exception.HypervisorUnavailable,
-            ImportError,
-            LookupError,
-            TypeError,
-            ValueError,
-        ) as exc:
+        except (libvirt.libvirtError, *_UNUSABLE) as exc:
             raise freezer.FreezeError(_reason(exc), maybe_frozen=False) from exc
         try:
             with _bounded(domain, self._timeout()):
@@ -107,13 +109,7 @@ class LibvirtGuestFreezer:
                 thawed = domain.fsThaw()
             if self._status(domain) != "thawed":
                 raise freezer.ThawError("the guest agent still says frozen")
-        except (
-            exception.HypervisorUnavailable,
-            ImportError,
-            LookupError,
-            TypeError,
-            ValueError,
-        ) as exc:
+        except _UNUSABLE as exc:
             raise freezer.ThawError(_reason(exc)) from exc
         except libvirt.libvirtError as exc:
             if exc.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
