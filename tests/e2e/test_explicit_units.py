@@ -13,6 +13,7 @@
 """The other way in: console script and WSGI module instead of configuration."""
 
 import contextlib
+import datetime
 import json
 import os
 import pathlib
@@ -24,7 +25,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from aiolib import services
+from aiolib import config, services
 from aiolib.client import Cloud
 
 from tests.e2e import steps
@@ -90,6 +91,7 @@ def stock_host(cloud: Cloud, admin: Any) -> Iterator[str]:
 def test_console_script_brings_quiesce_to_a_host_and_its_absence_takes_it_away(
     cloud: Cloud,
     tenant: Any,
+    admin: Any,
     stock_host: str,
     boot: Callable[..., Any],
     tmp_path: pathlib.Path,
@@ -105,7 +107,14 @@ def test_console_script_brings_quiesce_to_a_host_and_its_absence_takes_it_away(
         str(driver),
     ]
     log = tmp_path / "compute.log"
-    with process(words, log):
+    started = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.999999")
+
+    def reported() -> bool:
+        found = admin.compute.services(binary="nova-compute", host=stock_host)
+        return any((service.updated_at or "") > started for service in found)
+
+    with process(words, log, PATH=config.path_variable(cloud.settings)):
+        steps.until(f"nova-ext-compute reports, see {log}", reported, 90)
         server = boot("e2e-script", host=stock_host)
         steps.quiesce(tenant, server)
         assert steps.agent_says(cloud, server) == "frozen"
