@@ -132,10 +132,11 @@ class QuiesceManager:
             self._action_start(context, window.uuid, QUIESCE)
         except exception.InstanceUpdateConflict as exc:
             self._remove(window)
+            actual: dict[str, Any] = exc.kwargs.get("actual") or {}
             raise exception.InstanceInvalidState(
-                attr="vm_state or task_state",
+                attr=" and ".join(actual) or "state",
                 instance_uuid=window.uuid,
-                state=exc.kwargs.get("actual"),
+                state=" and ".join(str(value) for value in actual.values()),
                 method=QUIESCE,
             ) from exc
         except Exception:
