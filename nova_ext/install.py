@@ -137,15 +137,14 @@ def check_api() -> None:
     _check_overridden(_OVERRIDDEN_IN_API)
 
 
-def replace_router() -> None:
-    """Make the stock ``api-paste.ini`` find the extension's router.
+def replace_router(router: type) -> None:
+    """Make the stock ``api-paste.ini`` find ``router``, the extension's.
 
     Only for :mod:`nova_ext.wsgi.osapi_compute`: whoever edits ``api-paste.ini`` names
     the router there.
     """
-    routes = importlib.import_module("nova_ext.api.openstack.compute.routes")
     package = importlib.import_module("nova.api.openstack.compute")
-    package.__dict__["APIRouterV21"] = routes.APIRouterV21
+    package.__dict__["APIRouterV21"] = router
 
 
 class _DriverAlias(types.ModuleType):

@@ -24,8 +24,9 @@ monkey_patch.patch(backend="threading")
 from nova.api.openstack import wsgi_app  # noqa: E402
 
 from nova_ext import install  # noqa: E402
+from nova_ext.api.openstack.compute import routes  # noqa: E402
 
 install.install()
-install.replace_router()
+install.replace_router(routes.APIRouterV21)
 
 application = wsgi_app.init_application("osapi_compute", "nova-api-os-compute")

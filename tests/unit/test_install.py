@@ -64,7 +64,8 @@ alias = importutils.import_module("nova.virt.nova_ext")
 seen["other_driver"] = hasattr(alias, "HypervDriver")
 driver = importutils.import_class("nova.virt.nova_ext.LibvirtDriver")
 seen["driver"] = driver.__module__
-install.replace_router()
+from nova_ext.api.openstack.compute import routes
+install.replace_router(routes.APIRouterV21)
 seen["replaced_router"] = compute.APIRouterV21.__module__
 print(json.dumps(seen))
 """
