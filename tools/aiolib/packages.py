@@ -36,6 +36,8 @@ PACKAGES = (
     "qemu-utils",
     "seabios",
     "iproute2",
+    # pbr asks it for the version of this project
+    "git",
     # libvirt-python is built against Debian's libvirt
     "gcc",
     "libc6-dev",
