@@ -89,8 +89,8 @@ def test_identical_to_stock(
     stock = answer(cloud.nova_api_stock_url, token, path, body, microversion)
     ours = answer(cloud.nova_api_url, token, path, body, microversion)
     assert ours == stock
-    if microversion is None or (path, body) != ("", None):
-        assert stock[0] in (status, 400)
+    # Some microversions refuse the body before they look at the state.
+    assert stock[0] in (status, 400)
 
 
 def test_the_two_apis_are_not_the_same(cloud: Cloud, admin: Any, server: Any) -> None:
