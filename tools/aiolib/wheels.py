@@ -14,14 +14,13 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import os
 import pathlib
 import shutil
 import sys
 
 from aiolib import command
+from aiolib import uv as uv_source
 from aiolib.progress import say
 from aiolib.settings import REPO, Failure, Settings
 
@@ -39,31 +38,10 @@ OTHERS = (
     "python-openstackclient",
     "waitress",
 )
-# pip's options by the name of uv's environment variable for the same thing
-_UV_NAMES = {
-    "index-url": "UV_DEFAULT_INDEX",
-    "extra-index-url": "UV_INDEX",
-    "find-links": "UV_FIND_LINKS",
-}
 
 
 def _pip(settings: Settings) -> list[str]:
     return [str(settings.venv / "bin/python"), "-m", "pip"]
-
-
-def _uv_environment(settings: Settings) -> dict[str, str]:
-    """uv does not read pip's configuration: hand it what pip is configured with."""
-    environment = dict(os.environ, UV_INDEX_STRATEGY="unsafe-best-match")
-    for line in command.run([*_pip(settings), "config", "list"], timeout=60).split(
-        "\n"
-    ):
-        key, _, value = line.partition("=")
-        name = _UV_NAMES.get(key.rpartition(".")[2])
-        if name and value:
-            words = str(ast.literal_eval(value)).split()
-            comma = name == "UV_FIND_LINKS"
-            environment.setdefault(name, ("," if comma else " ").join(words))
-    return environment
 
 
 def _requirements(settings: Settings) -> list[str]:
@@ -107,7 +85,7 @@ def install(settings: Settings) -> bool:
             [uv, "pip", "install", "--python", python, *words],
             timeout=900,
             log=log,
-            env=_uv_environment(settings),
+            env=uv_source.environment(_pip(settings)),
         )
     except Failure:
         say("uv could not do it, trying pip (slower)")
