@@ -84,58 +84,6 @@ def test_policies_are_documented() -> None:
         assert operation["path"] == f"/servers/{{server_id}}/action ({action})"
 
 
-def test_capability_history_only_grows() -> None:
-    numbers = [number for number, _ in capability.VERSION_HISTORY]
-    assert numbers == list(range(1, len(numbers) + 1))
-    assert numbers[-1] == capability.VERSION
-    assert all(text for _, text in capability.VERSION_HISTORY)
-    # What is published is never changed: a peer may run with it.
-    assert capability.VERSION_HISTORY[0] == (1, "quiesce and unquiesce")
-    assert capability.QUIESCE == 1
-
-
-def test_capability_is_published_beside_other_stats() -> None:
-    resources: dict[str, dict[str, str]] = {"stats": {"failed_builds": "1"}}
-    capability.publish(resources)
-    assert resources == {
-        "stats": {"failed_builds": "1", "nova_ext": str(capability.VERSION)}
-    }
-    resources = {}
-    capability.publish(resources)
-    assert resources == {"stats": {"nova_ext": str(capability.VERSION)}}
-
-
-@pytest.mark.parametrize(
-    ("stats", "expected"),
-    [
-        ({"nova_ext": "1"}, 1),
-        ({"nova_ext": "12"}, 12),
-        ({"failed_builds": "3"}, 0),
-        ({}, 0),
-        (None, 0),
-        ({"nova_ext": "new"}, 0),
-    ],
-)
-def test_capability_of_an_instance(
-    monkeypatch: pytest.MonkeyPatch, stats: dict[str, str] | None, expected: int
-) -> None:
-    class Node:
-        @staticmethod
-        def get_by_host_and_nodename(context: str, host: str, node: str) -> "Node":
-            assert (context, host, node) == ("context", "host1", "node1")
-            return Node()
-
-    class Objects:
-        ComputeNode = Node
-
-    class Instance:
-        host, node = "host1", "node1"
-
-    monkeypatch.setattr(Node, "stats", stats, raising=False)
-    monkeypatch.setattr(capability, "objects", Objects)
-    assert capability.of_instance("context", Instance) == expected
-
-
 def ours() -> list[str]:
     first = int(versions.UPSTREAM.partition(".")[2]) + 1
     last = int(versions.MAX.partition(".")[2])
