@@ -19,7 +19,8 @@ from oslo_config import cfg
 GROUP = cfg.OptGroup(
     "nova_ext",
     title="nova extensions",
-    help="Options of the quiesce and unquiesce server actions.",
+    help="Options of the quiesce and unquiesce server actions, and of the copy of "
+    "persistent memory on resize and cold migration.",
 )
 
 OPTS = [
@@ -62,6 +63,115 @@ slow disks needs more. A freeze that does not answer in time is taken back: the 
 repeated until the agent says that the guest is thawed.
 
 Read by nova-compute.
+""",
+    ),
+    cfg.IntOpt(
+        "pmem_copy_streams",
+        default=4,
+        min=1,
+        max=32,
+        help="""
+How many parts of a device are copied at the same time, when the persistent memory of a
+server goes along on a resize or cold migration. Each takes about one CPU core on either
+host while it copies, most of it for the encryption by ssh.
+
+At most as many as ``[nova_sys_admin] thread_pool_size`` are at work at a time, by
+default the number of the host's CPU cores. Read by nova-compute on the source host.
+""",
+    ),
+    cfg.IntOpt(
+        "pmem_copy_timeout",
+        default=120,
+        min=1,
+        help="""
+Seconds in which 128 MiB of a device have to be copied or zeroed. A stream that is
+slower fails, and with it the copy; the server then stays where it is, with its data.
+
+Read by nova-compute on both hosts.
+""",
+    ),
+    cfg.IntOpt(
+        "pmem_progress_interval",
+        default=30,
+        min=1,
+        help="""
+Seconds between two progress reports of a copy, in the log and as the versioned
+notification ``instance.copy_pmem.progress``.
+
+Read by nova-compute on the source host.
+""",
+    ),
+    cfg.StrOpt(
+        "pmem_verify",
+        default="size",
+        choices=[
+            ("size", "Both ends report that each byte was copied."),
+            (
+                "digest",
+                "Besides, both hosts read the devices again and compare BLAKE2b "
+                "digests; the server is off that much longer.",
+            ),
+        ],
+        help="""
+What makes a copy count as good.
+
+Read by nova-compute on the source host.
+""",
+    ),
+    cfg.ListOpt(
+        "pmem_ssh_ciphers",
+        default=[
+            "aes128-gcm@openssh.com",
+            "aes256-gcm@openssh.com",
+            "chacha20-poly1305@openssh.com",
+            "aes128-ctr",
+        ],
+        help="""
+Ciphers for the copy in the order of preference; the first that both hosts know is
+taken. ssh spends most of a copy on it, and AES-GCM is the fastest on CPUs with AES
+instructions.
+
+Read by nova-compute on the source host.
+""",
+    ),
+    cfg.StrOpt(
+        "pmem_ssh_user",
+        help="""
+User to log in as on the destination host. By default ssh decides, as it does for the
+disks of a cold migration. The user has to be allowed to write the devices: put it into
+a group that a udev rule gives them to, or set ``pmem_remote_command_prefix``.
+
+Read by nova-compute on the source host.
+""",
+    ),
+    cfg.StrOpt(
+        "pmem_ssh_identity_file",
+        help="""
+File with the private key to log in with on the destination host. By default ssh
+decides, as it does for the disks of a cold migration.
+
+Read by nova-compute on the source host.
+""",
+    ),
+    cfg.ListOpt(
+        "pmem_ssh_options",
+        default=[],
+        sample_default=["Port=2222", "UserKnownHostsFile=/etc/nova/known_hosts"],
+        help="""
+More options for ssh, as after its ``-o``. They go before those of nova, so that they
+win.
+
+Read by nova-compute on the source host.
+""",
+    ),
+    cfg.ListOpt(
+        "pmem_remote_command_prefix",
+        default=[],
+        sample_default=["sudo", "-n"],
+        help="""
+Words before each ``daxio`` command on the destination host.
+
+Read by nova-compute on the source host.
 """,
     ),
 ]

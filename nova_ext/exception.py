@@ -78,3 +78,85 @@ class QuiesceWindowBroken(exception.NovaException):
         "The file systems of instance %(instance_uuid)s were not frozen all the time, "
         "snapshots taken since are not consistent: %(reason)s"
     )
+
+
+class CopyPmemMicroversion(exception.NotSupported):
+    """``copy_pmem_devices`` where nova would drop it without a word."""
+
+    msg_fmt = _(
+        "copy_pmem_devices needs microversion %(needed)s: ask for that, or leave "
+        "copy_pmem_devices out."
+    )
+
+
+class CopyPmemNoDevices(exception.NotSupported):
+    """There is nothing to copy."""
+
+    msg_fmt = _(
+        "Instance %(instance_uuid)s has no persistent memory to copy: leave "
+        "copy_pmem_devices out."
+    )
+
+
+class CopyPmemLabelMissing(exception.NotSupported):
+    """The new flavor has fewer PMEM devices of a label than the server."""
+
+    msg_fmt = _(
+        "The new flavor does not have the persistent memory of instance "
+        "%(instance_uuid)s, missing in hw:pmem: %(labels)s. Choose a flavor that has, "
+        "or leave copy_pmem_devices out and lose the data."
+    )
+
+
+class CopyPmemComputeTooOld(exception.NotSupported):
+    """The server's compute service would not copy."""
+
+    msg_fmt = _(
+        "The compute service of instance %(instance_uuid)s cannot copy persistent "
+        "memory: ask your operator to install or upgrade the nova extensions there."
+    )
+
+
+class CopyPmemHostTooOld(exception.NotSupported):
+    """The named destination could not take a copy."""
+
+    msg_fmt = _(
+        "The compute service of host %(host)s cannot take a copy of persistent memory: "
+        "install or upgrade the nova extensions there, or name another host."
+    )
+
+
+class CopyPmemHostUnfit(exception.NotSupported):
+    """The named destination has no device that the data fits in."""
+
+    msg_fmt = _(
+        "Host %(host)s has no persistent memory that takes all data, needed are: "
+        "%(devices)s. Name another host."
+    )
+
+
+class CopyPmemCrossCell(exception.NotSupported):
+    """The named destination is in another cell."""
+
+    msg_fmt = _(
+        "Host %(host)s is in another cell than instance %(instance_uuid)s, where "
+        "persistent memory cannot be copied to: name a host of the same cell."
+    )
+
+
+class CopyPmemNoHost(exception.NotSupported):
+    """No host of the cell could take a copy."""
+
+    msg_fmt = _(
+        "No host can take a copy of the persistent memory of instance "
+        "%(instance_uuid)s, needed are: %(devices)s. Ask your operator for a host with "
+        "the nova extensions and such devices."
+    )
+
+
+class PmemCopyFailed(exception.NovaException):
+    """The persistent memory of a server could not be copied; it stays where it is."""
+
+    msg_fmt = _(
+        "The persistent memory of instance %(instance_uuid)s was not copied: %(reason)s"
+    )

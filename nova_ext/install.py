@@ -56,16 +56,35 @@ _SERVER_SCHEMAS = (
 
 #: What the extension overrides or calls; a renamed one would be ignored in silence.
 _OVERRIDDEN_IN_COMPUTE = {
-    "nova.compute.manager.ComputeManager": ("_init_instance",),
+    "nova.compute.manager.ComputeManager": (
+        "_delete_allocation_after_move",
+        "_delete_stashed_flavor_info",
+        "_init_instance",
+        "_resize_instance",
+        "_revert_allocation",
+        "finish_resize",
+        "revert_resize",
+    ),
     "nova.virt.libvirt.driver.LibvirtDriver": (
         "_can_quiesce",
+        "_cleanup_vpmems",
+        "_get_resources",
+        "_get_vpmem_resources",
+        "_get_vpmems",
+        "_hard_reboot",
         "_requires_quiesce",
         "_volume_snapshot_create",
+        "confirm_migration",
         "destroy",
+        "finish_migration",
+        "finish_revert_migration",
         "get_available_resource",
+        "migrate_disk_and_power_off",
         "power_off",
+        "pre_live_migration",
         "quiesce",
         "reboot",
+        "spawn",
         "unquiesce",
     ),
 }
@@ -73,7 +92,11 @@ _OVERRIDDEN_IN_API = {
     "nova.api.openstack.compute.admin_actions.AdminActionsController": (
         "_reset_state",
     ),
-    "nova.api.openstack.compute.servers.ServersController": ("_view_builder_class",),
+    "nova.api.openstack.compute.migrate_server.MigrateServerController": ("_migrate",),
+    "nova.api.openstack.compute.servers.ServersController": (
+        "_resize",
+        "_view_builder_class",
+    ),
     "nova.api.openstack.compute.views.servers.ViewBuilder": (
         "_show_expected_attrs",
         "show",
@@ -83,6 +106,8 @@ _OVERRIDDEN_IN_API = {
         "register_subcontroller_actions",
     ),
     "nova.compute.api.API": (
+        "_allow_cross_cell_resize",
+        "_allow_resize_to_same_host",
         "evacuate",
         "live_migrate",
         "pause",

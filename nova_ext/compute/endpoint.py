@@ -17,9 +17,8 @@ from typing import Any
 import oslo_messaging as messaging
 from nova import exception
 
-from nova_ext.compute import quiesce
-
-NAMESPACE = "nova_ext"
+from nova_ext.compute import pmem, quiesce
+from nova_ext.compute.rpcapi import NAMESPACE
 
 
 class QuiesceEndpoint:
@@ -48,3 +47,29 @@ class QuiesceEndpoint:
     def release_instance(self, context: Any, instance: Any) -> None:
         """See :meth:`nova_ext.compute.quiesce.QuiesceManager.release`."""
         self._manager.release(context, instance)
+
+
+class PmemEndpoint:
+    """The part of the ``nova_ext`` endpoint that serves copies of persistent memory."""
+
+    # 1.1: prepare_pmem_copy, digest_pmem, discard_pmem_copy
+    target = messaging.Target(namespace=NAMESPACE, version="1.1")
+
+    def __init__(self, manager: pmem.PmemManager) -> None:
+        self._manager = manager
+
+    @messaging.expected_exceptions(exception.NovaException)
+    def prepare_pmem_copy(
+        self, context: Any, instance: Any, migration_id: int
+    ) -> list[dict[str, Any]]:
+        """See :meth:`nova_ext.compute.pmem.PmemManager.prepare`."""
+        return self._manager.prepare(context, instance, migration_id)
+
+    @messaging.expected_exceptions(exception.NovaException)
+    def digest_pmem(self, context: Any, name: str, offset: int, length: int) -> str:
+        """See :meth:`nova_ext.compute.pmem.PmemManager.digest`."""
+        return self._manager.digest(name, offset, length)
+
+    def discard_pmem_copy(self, context: Any, owner: str, names: list[str]) -> None:
+        """See :meth:`nova_ext.compute.pmem.PmemManager.discarded`."""
+        self._manager.discarded(owner, names)

@@ -10,11 +10,11 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""Owns the order and the retries of what a quiesce window writes to the database.
+"""Owns the order and the retries of what is recorded beside an urgent work.
 
 A compute host reaches the database through the message bus. A thaw must never wait for
-that, so a window hands its records to a journal, whose thread writes them in order and
-repeats what fails until the bus is back.
+that, nor a copy while the guest is off, so they hand their records to a journal, whose
+thread writes them in order and repeats what fails until the bus is back.
 """
 
 import queue
@@ -40,6 +40,7 @@ class Journal:
     """
 
     def __init__(self, name: str) -> None:
+        self._name = name
         self._queue: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
         self._retry = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(messaging.MessagingException),
@@ -63,10 +64,10 @@ class Journal:
             try:
                 self._retry(record)
             except exception.InstanceNotFound:
-                LOG.debug("The instance of a record of its quiesce window is deleted.")
+                LOG.debug("The instance of a record is deleted.")
             except Exception:
                 # What is not the bus will not get better: the next record counts.
-                LOG.exception("Lost a record of a quiesce window.")
+                LOG.exception("Lost a record of %s.", self._name)
 
     @staticmethod
     def _hopeless(state: tenacity.RetryCallState) -> bool:
@@ -78,10 +79,10 @@ class Journal:
             and state.attempt_number >= _MOST_REMOTE_ERRORS
         )
 
-    @staticmethod
-    def _complain(state: tenacity.RetryCallState) -> None:
+    def _complain(self, state: tenacity.RetryCallState) -> None:
         outcome = state.outcome
         LOG.warning(
-            "Could not record a quiesce window, trying again: %s",
+            "Could not write a record of %s, trying again: %s",
+            self._name,
             outcome.exception() if outcome else None,
         )

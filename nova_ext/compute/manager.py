@@ -12,24 +12,198 @@
 
 """Owns how the extension hooks into nova-compute's manager."""
 
+import contextlib
+import contextvars
+import threading
+import time
+from collections.abc import Iterator
 from typing import Any
 
-from nova.compute import manager
+import nova.conf
+from nova import objects, utils
+from nova.compute import manager, resource_tracker, task_states, vm_states
+from oslo_log import log as logging
+from oslo_service import periodic_task
+from oslo_utils import excutils
 
-from nova_ext.compute import endpoint, quiesce
+from nova_ext.compute import endpoint, pmem, quiesce
+
+CONF = nova.conf.CONF
+LOG = logging.getLogger(__name__)
+
+#: Set while a failure of finish_resize is to bring the server back to its source.
+_returning: contextvars.ContextVar[bool] = contextvars.ContextVar(
+    "nova_ext_returning", default=False
+)
+
+_TIDY_EVERY = 60  # s
 
 
 class ComputeManager(manager.ComputeManager):
-    """nova's manager, with the quiesce windows of this host."""
+    """nova's manager, with quiesce windows and copies of persistent memory."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.quiesce_manager = quiesce.QuiesceManager(
             self.host, getattr(self.driver, "guest_freezer", None)
         )
+        self.pmem_manager = pmem.PmemManager(
+            self.host, getattr(self.driver, "pmem_host", None)
+        )
         self.driver.quiesce_windows = self.quiesce_manager
+        self.driver.pmem_copies = self.pmem_manager
         self.additional_endpoints.append(endpoint.QuiesceEndpoint(self.quiesce_manager))
+        self.additional_endpoints.append(endpoint.PmemEndpoint(self.pmem_manager))
+        self._resizing: set[str] = set()
+        self._resizing_lock = threading.Lock()
+        self._migrated: dict[str, float] = {}
 
     def _init_instance(self, context: Any, instance: Any) -> None:
+        cut_short = (
+            instance.task_state == task_states.RESIZE_MIGRATING
+            and self.pmem_manager.unfinished(instance)
+        )
+        if cut_short:
+            self.pmem_manager.end_leftovers(instance)
         super()._init_instance(context, instance)
+        if cut_short:
+            try:
+                self._give_up_copy(context, instance)
+            except Exception:  # the other instances count too
+                LOG.exception("Could not give up a copy.", instance=instance)
         self.quiesce_manager.resume(instance)
+
+    def _give_up_copy(self, context: Any, instance: Any) -> None:
+        """End a resize that nova-compute did not survive, on its source host."""
+        migration = objects.Migration.get_by_id_and_instance(
+            context, instance.migration_context.migration_id, instance.uuid
+        )
+        self.pmem_manager.give_up(instance, migration)
+        migration.status = "error"
+        migration.save()
+        self._revert_allocation(context, instance, migration)
+        instance.drop_migration_context()
+        self._delete_stashed_flavor_info(instance)
+
+    # nova leaves a server whose finish_resize failed in ERROR on the destination. Its
+    # persistent memory is still whole on the source, so that it is sent back there.
+
+    def finish_resize(
+        self,
+        context: Any,
+        disk_info: Any,
+        image: Any,
+        instance: Any,
+        migration: Any,
+        request_spec: Any,
+    ) -> None:
+        """nova's, but a failure after a copy reverts the resize."""
+        copied = self.pmem_manager.copied(instance, migration)
+        token = _returning.set(copied)
+        try:
+            with self._resize(instance):
+                super().finish_resize(
+                    context, disk_info, image, instance, migration, request_spec
+                )
+        except Exception:
+            with excutils.save_and_reraise_exception():
+                if copied:
+                    self._return_to_source(context, instance, migration, request_spec)
+        finally:
+            _returning.reset(token)
+
+    def _delete_allocation_after_move(
+        self, context: Any, instance: Any, migration: Any
+    ) -> None:
+        if not _returning.get():  # else it is needed on the source again
+            super()._delete_allocation_after_move(context, instance, migration)
+
+    def _return_to_source(
+        self, context: Any, instance: Any, migration: Any, request_spec: Any = None
+    ) -> None:
+        """Revert a resize whose end failed here; the data on the source is whole."""
+        LOG.warning(
+            "The resize could not be finished here; sending the server back to %s.",
+            migration.source_compute,
+            instance=instance,
+        )
+        instance.apply_migration_context()  # what the revert has to free here
+        instance.vm_state = vm_states.RESIZED
+        instance.task_state = task_states.RESIZE_REVERTING
+        instance.save()
+        migration.status = "reverting"
+        migration.save()
+        self.revert_resize(context, instance, migration, request_spec)
+
+    def _resize_instance(
+        self, context: Any, instance: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        with self._resize(instance):
+            super()._resize_instance(context, instance, *args, **kwargs)
+
+    @contextlib.contextmanager
+    def _resize(self, instance: Any) -> Iterator[None]:
+        """Remember that this nova-compute is at work on the server's resize."""
+        with self._resizing_lock:
+            self._resizing.add(instance.uuid)
+        try:
+            yield
+        finally:
+            with self._resizing_lock:
+                self._resizing.discard(instance.uuid)
+
+    @periodic_task.periodic_task(spacing=_TIDY_EVERY, run_immediately=True)
+    def _tidy_pmem(self, context: Any) -> None:
+        """Take care of copies that nobody works on any more.
+
+        That is after a restart, and after the message bus lost a message.
+        """
+        self.pmem_manager.clean_unassigned(self._assigned_resources())
+        instances = objects.InstanceList.get_by_filters(
+            context,
+            {
+                "host": self.host,
+                "deleted": False,
+                "task_state": [
+                    task_states.RESIZE_MIGRATING,
+                    task_states.RESIZE_MIGRATED,
+                    task_states.RESIZE_FINISH,
+                ],
+            },
+            expected_attrs=["flavor", "info_cache", "metadata", "system_metadata"],
+        )
+        with self._resizing_lock:
+            idle = [each for each in instances if each.uuid not in self._resizing]
+        now = time.monotonic()
+        self._migrated = {
+            each.uuid: self._migrated.get(each.uuid, now)
+            for each in idle
+            if each.task_state == task_states.RESIZE_MIGRATED
+        }
+        for instance in idle:
+            if not self.pmem_manager.unfinished(instance):
+                continue
+            if instance.task_state == task_states.RESIZE_MIGRATING:
+                self._init_instance(context, instance)
+                continue
+            since = self._migrated.get(instance.uuid)
+            if since is not None and now - since < CONF.rpc_response_timeout:
+                continue  # its finish_resize may still come
+            migration = objects.Migration.get_by_id_and_instance(
+                context, instance.migration_context.migration_id, instance.uuid
+            )
+            self._return_to_source(context, instance, migration)
+
+    def _assigned_resources(self) -> set[str]:
+        """The identifiers of what servers have on this host or wait for."""
+
+        @utils.synchronized(resource_tracker.COMPUTE_RESOURCE_SEMAPHORE, fair=True)
+        def read() -> set[str]:
+            return {
+                resource.identifier
+                for by_class in self.rt.assigned_resources.values()
+                for resources in by_class.values()
+                for resource in resources
+            }
+
+        return set(read())

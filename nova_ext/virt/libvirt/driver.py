@@ -14,21 +14,37 @@
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import nova.conf
-from nova import exception
+import oslo_messaging as messaging
+from nova import exception, objects
+from nova.compute import power_state, task_states, vm_states
 from nova.virt.libvirt import driver
+from oslo_log import log as logging
 
-from nova_ext.compute import capability
-from nova_ext.virt.libvirt import quiesce
+from nova_ext.compute import capability, pmem_mark
+from nova_ext.virt import pmem_host as pmem_contract
+from nova_ext.virt.libvirt import pmem_host, quiesce
 
 CONF = nova.conf.CONF
+LOG = logging.getLogger(__name__)
 
 #: Set while an assisted volume snapshot of a guest that the user has frozen is taken.
 _frozen_by_user: contextvars.ContextVar[bool] = contextvars.ContextVar(
     "nova_ext_frozen_by_user", default=False
+)
+
+
+#: Set while a guest is powered off for a migration: what to do once it is off.
+_once_off: contextvars.ContextVar[Callable[[], None] | None] = contextvars.ContextVar(
+    "nova_ext_once_off", default=None
+)
+
+#: Set while a guest is destroyed only to be started again.
+_restarting: contextvars.ContextVar[bool] = contextvars.ContextVar(
+    "nova_ext_restarting", default=False
 )
 
 
@@ -42,11 +58,33 @@ class QuiesceWindows(Protocol):
         """Whether the user has frozen the guest."""
 
 
+class PmemCopies(Protocol):
+    """What the driver needs of :class:`nova_ext.compute.pmem.PmemManager`."""
+
+    def ordered(self, context: Any, instance: Any) -> bool:
+        """Whether this request asks for a copy of the server's devices."""
+
+    def moving(
+        self, context: Any, instance: Any, address: str
+    ) -> contextlib.AbstractContextManager[Any]:
+        """Prepare a copy, and discard what it has done if the body fails."""
+
+    def run(self, move: Any) -> None:
+        """Copy; the guest is off."""
+
+    def stop(self, uuid: str, reason: str) -> None:
+        """Make the copy of a server, if there is one, fail soon."""
+
+    def arrive(self, instance: Any, migration: Any, names: list[str]) -> None:
+        """Make sure that a server finds in its devices what it should."""
+
+
 class LibvirtDriver(driver.LibvirtDriver):
-    """nova's libvirt driver with a freezer, and respect for a user's freeze."""
+    """nova's libvirt driver with a freezer and a copy of persistent memory."""
 
     #: Set by the compute manager once it is built.
     quiesce_windows: QuiesceWindows | None = None
+    pmem_copies: PmemCopies | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -57,10 +95,12 @@ class LibvirtDriver(driver.LibvirtDriver):
                 lambda: int(CONF.nova_ext.quiesce_agent_timeout),
             )
 
+        self.pmem_host = pmem_host.LibvirtPmemHost(self)
+
     def get_available_resource(self, nodename: str) -> dict[str, Any]:
         """nova's resources, and the extension's compute service version."""
         resources: dict[str, Any] = super().get_available_resource(nodename)
-        capability.publish(resources)
+        capability.publish(resources, self._vpmems_by_name.values())
         return resources
 
     # An image of a guest that the user has frozen neither freezes nor thaws it.
@@ -134,6 +174,9 @@ class LibvirtDriver(driver.LibvirtDriver):
         """Power off, which ends a window: a frozen guest could not shut down."""
         self._interrupt(instance, "the server was powered off")
         super().power_off(instance, timeout, retry_interval)
+        once_off = _once_off.get()
+        if once_off is not None:
+            once_off()
 
     def destroy(
         self,
@@ -146,6 +189,8 @@ class LibvirtDriver(driver.LibvirtDriver):
     ) -> None:
         """Destroy the guest, which ends a window."""
         self._interrupt(instance, "the guest was destroyed")
+        if self.pmem_copies is not None and not _restarting.get():
+            self.pmem_copies.stop(instance.uuid, "the guest was destroyed")
         super().destroy(
             context,
             instance,
@@ -158,3 +203,259 @@ class LibvirtDriver(driver.LibvirtDriver):
     def _interrupt(self, instance: Any, reason: str) -> None:
         if self.quiesce_windows is not None:
             self.quiesce_windows.interrupt(instance.uuid, reason)
+
+    # Persistent memory goes along with a migration.
+
+    def migrate_disk_and_power_off(
+        self,
+        context: Any,
+        instance: Any,
+        dest: str,
+        flavor: Any,
+        network_info: Any,
+        block_device_info: Any = None,
+        timeout: int = 0,
+        retry_interval: int = 0,
+    ) -> str:
+        """nova's; if it was ordered, the persistent memory is copied once it is off.
+
+        :raises: nova.exception.InstanceFaultRollback when that failed; the guest runs
+            on then, with its data
+        """
+        copies = self.pmem_copies
+        off = False
+
+        def migrate() -> str:
+            return str(
+                super(LibvirtDriver, self).migrate_disk_and_power_off(
+                    context,
+                    instance,
+                    dest,
+                    flavor,
+                    network_info,
+                    block_device_info=block_device_info,
+                    timeout=timeout,
+                    retry_interval=retry_interval,
+                )
+            )
+
+        if copies is None or not copies.ordered(context, instance):
+            return migrate()
+        try:
+            with copies.moving(context, instance, dest) as move:
+
+                def copy() -> None:
+                    nonlocal off
+                    off = True
+                    copies.run(move)
+
+                token = _once_off.set(copy)
+                try:
+                    return migrate()
+                finally:
+                    _once_off.reset(token)
+        except exception.InstanceFaultRollback:
+            raise
+        except Exception as exc:
+            LOG.exception("The migration failed.", instance=instance)
+            if off:
+                self._run_on(context, instance, network_info, block_device_info)
+            raise exception.InstanceFaultRollback(exc) from exc
+
+    def _run_on(
+        self, context: Any, instance: Any, network_info: Any, block_device_info: Any
+    ) -> None:
+        """Start a guest again on the source of a migration that failed.
+
+        :raises: nova.exception.InstanceNotFound when it was deleted meanwhile
+        """
+        shares = None
+        # Without the message bus, the guest is as it was when the migration began.
+        with contextlib.suppress(messaging.MessagingException):
+            instance.refresh()
+            shares = objects.ShareMappingList.get_by_instance_uuid(
+                context, instance.uuid
+            )
+        if instance.task_state != task_states.RESIZE_MIGRATING:
+            raise exception.InstanceNotFound(instance_id=instance.uuid)
+        if instance.system_metadata.get("old_vm_state") != vm_states.STOPPED:
+            self.power_on(
+                context, instance, network_info, block_device_info, share_info=shares
+            )
+
+    def finish_migration(
+        self,
+        context: Any,
+        migration: Any,
+        instance: Any,
+        disk_info: str,
+        network_info: Any,
+        image_meta: Any,
+        resize_instance: bool,
+        allocations: Any,
+        block_device_info: Any = None,
+        power_on: bool = True,
+        share_info: Any = None,
+    ) -> None:
+        """nova's, once the devices hold the copied data, or nobody's."""
+        self._arrive(instance, migration)
+        super().finish_migration(
+            context,
+            migration,
+            instance,
+            disk_info,
+            network_info,
+            image_meta,
+            resize_instance,
+            allocations,
+            block_device_info=block_device_info,
+            power_on=power_on,
+            share_info=share_info,
+        )
+
+    def confirm_migration(
+        self, context: Any, migration: Any, instance: Any, network_info: Any
+    ) -> None:
+        """nova's; the copy is done with."""
+        super().confirm_migration(context, migration, instance, network_info)
+        pmem_mark.write(instance, None)  # nova saves the instance
+
+    def finish_revert_migration(
+        self,
+        context: Any,
+        instance: Any,
+        network_info: Any,
+        migration: Any,
+        block_device_info: Any = None,
+        power_on: bool = True,
+        share_info: Any = None,
+    ) -> None:
+        """nova's; the copy is done with, unless nova-compute still has to give it up.
+
+        nova calls it for a migration that nova-compute did not survive too, without the
+        old flavor, which it needs.
+        """
+        cut_short = instance.old_flavor is None
+        if cut_short and self._runs(instance):
+            return
+        if cut_short:
+            instance.old_flavor = instance.flavor
+        else:
+            pmem_mark.write(instance, None)  # nova saves the instance
+        try:
+            super().finish_revert_migration(
+                context,
+                instance,
+                network_info,
+                migration,
+                block_device_info=block_device_info,
+                power_on=power_on,
+                share_info=share_info,
+            )
+        finally:
+            if cut_short:
+                instance.old_flavor = None
+
+    def _runs(self, instance: Any) -> bool:
+        with contextlib.suppress(exception.InstanceNotFound):
+            return bool(self.get_info(instance).state == power_state.RUNNING)
+        return False
+
+    # What a device held before does not reach the next guest.
+
+    def spawn(
+        self,
+        context: Any,
+        instance: Any,
+        image_meta: Any,
+        injected_files: Any,
+        admin_password: Any,
+        allocations: Any,
+        network_info: Any = None,
+        block_device_info: Any = None,
+        power_on: bool = True,
+        accel_info: Any = None,
+    ) -> None:
+        """nova's, once the devices hold no data of nobody."""
+        self._clean(self._pmem_names(instance))
+        super().spawn(
+            context,
+            instance,
+            image_meta,
+            injected_files,
+            admin_password,
+            allocations,
+            network_info=network_info,
+            block_device_info=block_device_info,
+            power_on=power_on,
+            accel_info=accel_info,
+        )
+
+    def pre_live_migration(
+        self,
+        context: Any,
+        instance: Any,
+        block_device_info: Any,
+        network_info: Any,
+        disk_info: Any,
+        migrate_data: Any,
+    ) -> Any:
+        """nova's, once the devices hold no data of nobody."""
+        self._clean(self._pmem_names(instance, "new"))
+        return super().pre_live_migration(
+            context,
+            instance,
+            block_device_info,
+            network_info,
+            disk_info,
+            migrate_data,
+        )
+
+    def _arrive(self, instance: Any, migration: Any) -> None:
+        names = self._pmem_names(instance)
+        if self.pmem_copies is not None and names:
+            self.pmem_copies.arrive(instance, migration, names)
+
+    def _clean(self, names: list[str]) -> None:
+        try:
+            self.pmem_host.clean(names)
+        except pmem_contract.CopyError as exc:
+            raise exception.VPMEMCleanupFailed(
+                dev=", ".join(names), error=str(exc)
+            ) from exc
+
+    def _pmem_names(self, instance: Any, prefix: str | None = None) -> list[str]:
+        resources = self._get_resources(instance, prefix=prefix)
+        return [each.identifier for each in self._get_vpmem_resources(resources)]
+
+    # What nova zeroes, and when.
+
+    def _cleanup_vpmems(self, vpmems: Any) -> None:
+        """nova's; a device that could not be zeroed is zeroed later.
+
+        nova also destroys a guest to start it again, and its data with it.
+        """
+        if _restarting.get():
+            return
+        names = [vpmem.name for vpmem in vpmems]
+        self.pmem_host.expect(names)
+        super()._cleanup_vpmems(vpmems)
+        self.pmem_host.forget(names)
+
+    def _hard_reboot(self, *args: Any, **kwargs: Any) -> None:
+        """nova's, as which it also starts a guest; the guest keeps its data."""
+        token = _restarting.set(True)
+        try:
+            super()._hard_reboot(*args, **kwargs)
+        finally:
+            _restarting.reset(token)
+
+    def _get_resources(self, instance: Any, prefix: str | None = None) -> Any:
+        """nova's, which confirm calls with a prefix that names nothing.
+
+        Devices of the source would not be zeroed then, and go to the next server with
+        the data in them.
+        """
+        if prefix and not prefix.endswith("_"):
+            prefix += "_"
+        return super()._get_resources(instance, prefix=prefix)

@@ -1,0 +1,427 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Owns the copy of a server's persistent memory between two compute hosts.
+
+The source host leads: it asks the destination's nova-compute to check and to enter its
+devices in its ledger, tries the way there, and copies once the guest is off. All that
+goes wrong up to the end of the resize has one remedy, to discard what the destination
+has; the source keeps its data until the resize is confirmed.
+"""
+
+import contextlib
+import dataclasses
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import nova.conf
+import oslo_messaging as messaging
+from nova import context as nova_context
+from nova import exception, objects
+from nova.compute import utils as compute_utils
+from oslo_log import log as logging
+
+from nova_ext import exception as ext_exception
+from nova_ext.compute import journal, pmem_mark, rpcapi
+from nova_ext.compute.pmem_mark import Status
+from nova_ext.notifications.objects import instance_copy_pmem as notification
+from nova_ext.virt import pmem_host
+
+CONF = nova.conf.CONF
+LOG = logging.getLogger(__name__)
+
+EVENT = "compute_copy_pmem"
+
+
+@dataclasses.dataclass
+class Move:
+    """One copy on its way, on the source host.
+
+    :ivar begun: when the first byte was copied, on the monotonic clock
+    :ivar done: bytes copied so far
+    """
+
+    context: Any
+    instance: Any
+    migration: Any
+    journal: journal.Journal
+    names: list[str] = dataclasses.field(default_factory=list)
+    copy: pmem_host.Copy | None = None
+    begun: float = 0.0
+    reported: float = 0.0
+    done: int = 0
+    stopped: str = ""
+
+    def figures(self) -> notification.Figures:
+        """What there is to tell of the copy now."""
+        return notification.Figures(
+            self.migration,
+            self.copy.total if self.copy else 0,
+            self.done,
+            time.monotonic() - self.begun if self.begun else 0.0,
+        )
+
+
+class PmemManager:
+    """All copies from and to this host.
+
+    :param host: the compute host's name
+    :param memory: the virt driver's persistent memory, or None if it has none
+    """
+
+    def __init__(self, host: str, memory: pmem_host.PmemHost | None) -> None:
+        self._host = host
+        self._memory = memory
+        self._rpcapi = rpcapi.PmemComputeAPI()
+        self._moves: dict[str, Move] = {}
+        self._lock = threading.Lock()
+
+    # The source host, called by the virt driver.
+
+    def ordered(self, context: Any, instance: Any) -> bool:
+        """Whether this very request asks for a copy of the server's devices."""
+        mark = pmem_mark.read(instance)
+        return (
+            mark is not None
+            and mark.status is Status.ORDERED
+            and mark.request_id == context.request_id
+        )
+
+    @contextlib.contextmanager
+    def moving(self, context: Any, instance: Any, address: str) -> Iterator[Move]:
+        """Prepare a copy, and discard what it has done if the body fails.
+
+        :param address: of the destination host
+        :raises: nova_ext.exception.PmemCopyFailed when it cannot be done; nothing has
+            been changed then
+        """
+        migration = objects.Migration.get_by_id_and_instance(
+            context, instance.migration_context.migration_id, instance.uuid
+        )
+        records = journal.Journal(f"copy-pmem-journal-{instance.uuid}")
+        move = Move(context, instance, migration, records)
+        with self._lock:
+            self._moves[instance.uuid] = move
+        try:
+            with self._discarded(move):
+                self._mark(move, Status.COPYING)
+                self._prepare(move, address)
+                yield move
+        finally:
+            with self._lock:
+                del self._moves[instance.uuid]
+            records.close()
+
+    def run(self, move: Move) -> None:
+        """Copy; the guest is off.
+
+        :raises: nova_ext.exception.PmemCopyFailed
+        """
+        assert move.copy is not None  # moving() has prepared it
+        LOG.info(
+            "Copying %s bytes of persistent memory to %s.",
+            move.copy.total,
+            move.migration.dest_compute,
+            instance=move.instance,
+        )
+        move.begun = move.reported = time.monotonic()
+        self._notify(move, "start")
+        try:
+            with compute_utils.EventReporter(
+                move.context, EVENT, self._host, move.instance.uuid
+            ):
+                self._run(move, move.copy)
+        except Exception as exc:
+            self._notify(move, "error", exc)
+            raise
+        self._mark(move, Status.COPIED)
+        figures = move.figures()
+        LOG.info(
+            "Copied %(bytes)s bytes of persistent memory to %(host)s in %(time).1f s, "
+            "%(rate)s bytes/s.",
+            {
+                "bytes": figures.copied,
+                "host": move.migration.dest_compute,
+                "time": figures.seconds,
+                "rate": figures.rate,
+            },
+            instance=move.instance,
+        )
+        self._notify(move, "end")
+
+    def stop(self, uuid: str, reason: str) -> None:
+        """Make the copy of a server, if there is one, fail soon."""
+        with self._lock:
+            move = self._moves.get(uuid)
+        if move is not None:
+            move.stopped = reason
+            if move.copy is not None:
+                move.copy.stop(reason)
+
+    def _prepare(self, move: Move, address: str) -> None:
+        if self._memory is None:
+            raise self._failed(move, "its host has no persistent memory to copy")
+        try:
+            # What is asked for is entered there even if the answer gets lost.
+            resources = move.instance.migration_context.new_resources or []
+            move.names = [each.identifier for each in resources]
+            targets = self._rpcapi.prepare_pmem_copy(
+                move.context, move.instance, move.migration
+            )
+            move.copy = self._memory.copy(
+                [pmem_host.Device(**target) for target in targets],
+                move.instance,
+                address,
+                lambda done: self._report(move, done),
+            )
+            move.copy.probe()
+        except messaging.UnsupportedVersion as exc:
+            raise self._failed(
+                move,
+                f"the compute service of {move.migration.dest_compute} does not "
+                "support it; install the nova extensions there",
+            ) from exc
+        except (
+            exception.NovaException,
+            messaging.MessagingException,
+            pmem_host.CopyError,
+        ) as exc:
+            raise self._failed(move, str(exc)) from exc
+
+    def _run(self, move: Move, copy: pmem_host.Copy) -> None:
+        def digest(device: pmem_host.Device, offset: int, length: int) -> str:
+            return self._rpcapi.digest_pmem(
+                move.context, move.migration, device.name, offset, length
+            )
+
+        try:
+            if move.stopped:
+                raise pmem_host.CopyError(move.stopped)
+            copy.run()
+            if CONF.nova_ext.pmem_verify == "digest":
+                copy.verify(digest)
+        except (
+            exception.NovaException,
+            messaging.MessagingException,
+            pmem_host.CopyError,
+        ) as exc:
+            raise self._failed(move, str(exc)) from exc
+
+    @contextlib.contextmanager
+    def _discarded(self, move: Move) -> Iterator[None]:
+        """Have the destination zero its devices again if the body fails."""
+        try:
+            yield
+        except Exception:
+            try:
+                self.discard(move.context, move.instance, move.migration, move.names)
+            except Exception:
+                LOG.exception(
+                    "Could not tell %s to discard what was copied; it zeroes it later.",
+                    move.migration.dest_compute,
+                    instance=move.instance,
+                )
+            pmem_mark.write(move.instance, None)
+            try:
+                move.instance.save()
+            except Exception as exc:
+                LOG.warning(
+                    "Could not record the end of the copy: %s",
+                    exc,
+                    instance=move.instance,
+                )
+            raise
+
+    def discard(
+        self, context: Any, instance: Any, migration: Any, names: Iterable[str]
+    ) -> None:
+        """Have the destination of a copy zero its devices; does not wait."""
+        self._rpcapi.discard_pmem_copy(
+            context, migration, _owner(instance, migration.id), list(names)
+        )
+
+    def _mark(self, move: Move, status: Status) -> None:
+        mark = pmem_mark.PmemMark(status, move.context.request_id, move.migration.id)
+        pmem_mark.write(move.instance, mark)
+        move.instance.save()
+
+    def _report(self, move: Move, done: int) -> None:
+        """Called by one stream at a time."""
+        move.done = done
+        now = time.monotonic()
+        if now - move.reported < CONF.nova_ext.pmem_progress_interval:
+            return
+        move.reported = now
+        figures = move.figures()
+        LOG.info(
+            "Copied %s of %s bytes of persistent memory, %s bytes/s.",
+            figures.copied,
+            figures.total,
+            figures.rate,
+            instance=move.instance,
+        )
+        self._notify(move, "progress")
+
+    def _notify(self, move: Move, phase: str, failure: Exception | None = None) -> None:
+        # The copy does not wait for the message bus.
+        move.journal.put(
+            notification.emit,
+            move.context,
+            move.instance,
+            self._host,
+            phase,
+            move.figures(),
+            failure,
+        )
+
+    @staticmethod
+    def _failed(move: Move, reason: str) -> ext_exception.PmemCopyFailed:
+        return ext_exception.PmemCopyFailed(
+            instance_uuid=move.instance.uuid, reason=reason
+        )
+
+    # The destination host, called by RPC and by the virt driver.
+
+    def prepare(
+        self, context: Any, instance: Any, migration_id: int
+    ) -> list[dict[str, Any]]:
+        """Check the devices that a server has claimed here, and expect its data.
+
+        :returns: the fields of a :class:`nova_ext.virt.pmem_host.Device` for each
+        :raises: nova.exception.MigrationPreCheckError
+        """
+        if self._memory is None:
+            raise exception.MigrationPreCheckError(
+                reason=f"host {self._host} has no persistent memory to copy to"
+            )
+        try:
+            devices = self._memory.devices(instance, prefix="new")
+            names = [device.name for device in devices]
+            self._memory.clean(names)
+            self._memory.expect(names, _owner(instance, migration_id))
+        except (pmem_host.CopyError, OSError) as exc:
+            raise exception.MigrationPreCheckError(
+                reason=f"host {self._host}: {exc}"
+            ) from exc
+        return [dataclasses.asdict(device) for device in devices]
+
+    def digest(self, name: str, offset: int, length: int) -> str:
+        """The digest of a range of one of this host's devices.
+
+        :raises: nova.exception.MigrationPreCheckError
+        """
+        try:
+            assert self._memory is not None  # prepare() checked it
+            return self._memory.digest(name, offset, length)
+        except pmem_host.CopyError as exc:
+            raise exception.MigrationPreCheckError(
+                reason=f"host {self._host}: {exc}"
+            ) from exc
+
+    def discarded(self, owner: str, names: Iterable[str]) -> None:
+        """Zero what has arrived here of a copy that failed."""
+        if self._memory is None:
+            return
+        for name in names:
+            try:
+                self._memory.clean([name], owner)
+            except pmem_host.CopyError as exc:
+                LOG.warning("Could not zero namespace %s yet: %s", name, exc)
+
+    def arrive(self, instance: Any, migration: Any, names: list[str]) -> None:
+        """Make sure that a server finds in its devices what it should.
+
+        :param names: the devices that it gets here
+        :raises: nova_ext.exception.PmemCopyFailed when its data was to be copied and is
+            not there
+        """
+        if self._memory is None:
+            return
+        try:
+            if self.copied(instance, migration):
+                self._memory.accept(names, _owner(instance, migration.id))
+            else:
+                self._memory.clean(names)
+        except pmem_host.CopyError as exc:
+            raise ext_exception.PmemCopyFailed(
+                instance_uuid=instance.uuid, reason=str(exc)
+            ) from exc
+
+    def clean_unassigned(self, assigned: Iterable[str]) -> None:
+        """Zero the devices that hold data of nobody and are not in use.
+
+        :param assigned: the devices that some server has or waits for
+        """
+        if self._memory is None:
+            return
+        for name in sorted(set(self._memory.dirty()) - set(assigned)):
+            try:
+                self._memory.clean([name])
+                LOG.info("Zeroed namespace %s, which held data of nobody.", name)
+            except pmem_host.CopyError as exc:
+                LOG.warning("Could not zero namespace %s yet: %s", name, exc)
+
+    def copied(self, instance: Any, migration: Any) -> bool:
+        """Whether a migration has brought the server's data here."""
+        mark = pmem_mark.read(instance)
+        return (
+            mark is not None
+            and mark.status is Status.COPIED
+            and mark.migration_id == migration.id
+        )
+
+    # After a restart of nova-compute on the source host.
+
+    def unfinished(self, instance: Any) -> bool:
+        """Whether a copy of the server had begun, and this host knows nothing of it."""
+        with self._lock:
+            if instance.uuid in self._moves:
+                return False
+        mark = pmem_mark.read(instance)
+        return mark is not None and mark.status is not Status.ORDERED
+
+    def end_leftovers(self, instance: Any) -> None:
+        """End the processes of a copy that an earlier nova-compute had begun."""
+        if self._memory is None:
+            return
+        self._memory.end_copies(instance.uuid)
+
+    def give_up(self, instance: Any, migration: Any) -> None:
+        """Discard a copy that was cut short, and record it; the caller saves."""
+        mark = pmem_mark.read(instance)
+        assert mark is not None  # unfinished() saw it
+        context = nova_context.get_admin_context()
+        context.request_id = mark.request_id
+        resources = instance.migration_context.new_resources or []
+        self.discard(context, instance, migration, [r.identifier for r in resources])
+        pmem_mark.write(instance, None)
+        failure = ext_exception.PmemCopyFailed(
+            instance_uuid=instance.uuid, reason="nova-compute ended meanwhile"
+        )
+        LOG.warning(failure.format_message(), instance=instance)
+        with contextlib.suppress(
+            exception.InstanceActionNotFound, exception.InstanceActionEventNotFound
+        ):
+            objects.InstanceActionEvent.event_finish_with_failure(
+                context,
+                instance.uuid,
+                EVENT,
+                exc_val=failure.format_message(),
+                want_result=False,
+            )
+
+
+def _owner(instance: Any, migration_id: int) -> str:
+    """Whose data it is, in the ledger of the destination."""
+    return f"{instance.uuid} {migration_id}"

@@ -1,0 +1,238 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Owns everything about persistent memory that runs as root; one short call at a time.
+
+A call moves at most one piece of a device, so that it ends within its timeout and no
+other work of nova-compute's privileged daemon waits long. Paths come from outside: each
+call checks that it touches nothing but a device that the kernel lists as device-dax.
+
+daxio opens both ends read-write, ends with status 0 after a short copy and creates a
+missing output path as a plain file (pmdk 1.12.1): the number of bytes that it reports
+is checked, and the device before it.
+"""
+
+import contextlib
+import errno
+import hashlib
+import mmap
+import os
+import pathlib
+import re
+import signal
+import stat
+import subprocess
+from collections.abc import Iterator, Sequence
+from typing import IO
+
+import nova.privsep
+
+_DEVICE = re.compile(r"/dev/(dax[0-9]+\.[0-9]+)")
+_COPIED = re.compile(r"copied ([0-9]+) bytes")
+_SYSFS = pathlib.Path("/sys/bus/dax/devices")
+
+#: What a scan looks at in one go, in bytes.
+_BLOCK = 1 << 20
+
+#: A run of zeros shorter than this, in bytes, is not worth a command of its own.
+SHORTEST_ZEROS = 8 << 20
+
+
+class DeviceError(Exception):
+    """A path is not a device-dax, or cannot be read; the text says which and why."""
+
+
+class DaxioError(Exception):
+    """daxio failed, was too slow or copied less than it was told to."""
+
+
+def check(path: str) -> tuple[int, int]:
+    """Make sure that ``path`` is a device-dax of this host; needs no rights.
+
+    :returns: its size and its alignment in bytes, as the kernel tells them
+    :raises: DeviceError
+    """
+    match = _DEVICE.fullmatch(path)
+    if match is None:
+        raise DeviceError(f"{path} is not the path of a device-dax")
+    entry = _SYSFS / match[1]
+    try:
+        number = os.stat(path, follow_symlinks=False).st_rdev
+        listed = (entry / "dev").read_text().strip()
+        if listed != f"{os.major(number)}:{os.minor(number)}":
+            raise DeviceError(f"{path} is not the device {listed} that the kernel has")
+        size = int((entry / "size").read_text())
+        return size, int((entry / "align").read_text(), 0)
+    except (OSError, ValueError) as exc:
+        raise DeviceError(f"{path} is not usable: {exc}") from exc
+
+
+def copied(stderr: str) -> list[int]:
+    """The numbers of bytes that daxio commands report on their standard error."""
+    return [int(number) for number in _COPIED.findall(stderr)]
+
+
+@nova.privsep.sys_admin_pctxt.entrypoint
+def feed(source: str, offset: int, length: int, fifo: str, timeout: float) -> None:
+    """Write ``length`` bytes of a device from ``offset`` into a FIFO with a reader.
+
+    :param timeout: seconds until the reader has to have taken all
+    :raises: DeviceError, DaxioError
+    """
+    check(source)
+    try:
+        # Without a reader, an open that does not block fails at once.
+        end = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError as exc:
+        raise DaxioError(f"nobody takes the data of {source}: {exc}") from exc
+    with os.fdopen(end, "wb") as out:
+        if not stat.S_ISFIFO(os.fstat(end).st_mode):
+            raise DeviceError(f"{fifo} is not a FIFO")
+        os.set_blocking(end, True)
+        _daxio(["-i", source, "-k", offset, "-l", length], length, timeout, out)
+
+
+@nova.privsep.sys_admin_pctxt.entrypoint
+def copy(
+    source: str, offset: int, target: str, seek: int, length: int, timeout: float
+) -> None:
+    """Copy ``length`` bytes between two devices of this host.
+
+    :param offset: where to begin in ``source``
+    :param seek: where to begin in ``target``
+    :param timeout: seconds
+    :raises: DeviceError, DaxioError
+    """
+    check(source)
+    check(target)
+    ends: list[str | int] = ["-i", source, "-k", offset, "-o", target, "-s", seek]
+    _daxio([*ends, "-l", length], length, timeout)
+
+
+@nova.privsep.sys_admin_pctxt.entrypoint
+def zero(target: str, seek: int, length: int, timeout: float) -> None:
+    """Zero ``length`` bytes of a device.
+
+    :param seek: where to begin
+    :param timeout: seconds
+    :raises: DeviceError, DaxioError
+    """
+    check(target)
+    _daxio(["-z", "-o", target, "-s", seek, "-l", length], length, timeout)
+
+
+@nova.privsep.sys_admin_pctxt.entrypoint
+def scan(source: str, offset: int, length: int) -> list[tuple[int, int]]:
+    """Where a range of a device has data.
+
+    :returns: offset and length of each run of data, in order; zeros between two of them
+        that are shorter than :data:`SHORTEST_ZEROS` count as data
+    :raises: DeviceError
+    """
+    runs: list[tuple[int, int]] = []
+    begin = end = -1
+    zeros = bytes(_BLOCK)
+    for at, block in _blocks(source, offset, length):
+        if block == (zeros if len(block) == _BLOCK else bytes(len(block))):
+            continue
+        if begin >= 0 and at - end >= SHORTEST_ZEROS:
+            runs.append((begin, end - begin))
+            begin = -1
+        if begin < 0:
+            begin = at
+        end = at + len(block)
+    if begin >= 0:
+        runs.append((begin, end - begin))
+    return runs
+
+
+@nova.privsep.sys_admin_pctxt.entrypoint
+def digest(path: str, offset: int, length: int) -> str:
+    """The BLAKE2b digest of a range of a device, as 64 hexadecimal digits.
+
+    :raises: DeviceError
+    """
+    total = hashlib.blake2b(digest_size=32)
+    for _at, block in _blocks(path, offset, length):
+        total.update(block)
+    return total.hexdigest()
+
+
+@nova.privsep.sys_admin_pctxt.entrypoint
+def kill_daxio(pid: int, device: str) -> None:
+    """Kill process ``pid`` if it is, or waits for, a daxio at ``device``."""
+    if names_daxio(pid, device):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def names_daxio(pid: int, device: str) -> bool:
+    """Whether the command line of process ``pid`` runs daxio at ``device``."""
+    line = command_line(pid)
+    return "daxio" in line and names_device(line, device)
+
+
+def names_device(line: str, device: str) -> bool:
+    """Whether a command line has ``device`` in it, and not just a longer name."""
+    return re.search(re.escape(device) + r"(?![0-9])", line) is not None
+
+
+def command_line(pid: int) -> str:
+    """The words of the command line of a process; empty once it has ended."""
+    try:
+        line = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return ""
+    return line.replace(b"\0", b" ").decode(errors="replace")
+
+
+def _blocks(path: str, offset: int, length: int) -> Iterator[tuple[int, bytes]]:
+    """A range of a device in blocks, each with its offset."""
+    size, _align = check(path)
+    if offset < 0 or offset + length > size:
+        raise DeviceError(f"{path} ends at {size}, before {offset + length}")
+    try:
+        with open(path, "rb") as device:
+            view = mmap.mmap(device.fileno(), size, mmap.MAP_SHARED, mmap.PROT_READ)
+    except OSError as exc:
+        raise DeviceError(f"{path} cannot be read: {exc}") from exc
+    with view:
+        for at in range(offset, offset + length, _BLOCK):
+            yield at, view[at : min(at + _BLOCK, offset + length)]
+
+
+def _daxio(
+    words: Sequence[str | int],
+    length: int,
+    timeout: float,
+    stdout: IO[bytes] | int = subprocess.DEVNULL,
+) -> None:
+    argv = ["daxio", *map(str, words)]
+    try:
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as exc:
+        raise DaxioError(f"{' '.join(argv)} took more than {timeout} s") from exc
+    except OSError as exc:
+        reason = "install pmdk-tools" if exc.errno == errno.ENOENT else str(exc)
+        raise DaxioError(f"daxio cannot be run: {reason}") from exc
+    said = done.stderr.decode(errors="replace").strip()
+    if done.returncode != 0 or copied(said) != [length]:
+        raise DaxioError(
+            f"{' '.join(argv)} ended with {done.returncode}: {said[-300:]}"
+        )

@@ -1,0 +1,130 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Owns the contract between the PMEM copy of nova-compute and a virt driver.
+
+A virt driver whose host has persistent memory that can be copied has an attribute
+``pmem_host`` with the methods of :class:`PmemHost`. Nothing here knows of libvirt, RPC
+or HTTP.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+
+class CopyError(Exception):
+    """The data did not arrive whole, or would not; the text is the reason."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """A persistent memory device that a server has on its host.
+
+    :ivar name: name of the namespace on its host
+    :ivar label: label under which flavors ask for it
+    :ivar path: path of the device node on its host
+    :ivar size: bytes
+    :ivar align: bytes
+    """
+
+    name: str
+    label: str
+    path: str
+    size: int
+    align: int
+
+
+class Copy(Protocol):
+    """The copy of all devices of one server.
+
+    :ivar total: bytes to copy
+    """
+
+    total: int
+
+    def probe(self) -> None:
+        """Write a little to each destination, while nothing is lost yet.
+
+        :raises: CopyError
+        """
+
+    def run(self) -> None:
+        """Copy everything; returns when it has arrived whole.
+
+        :raises: CopyError, when nothing of the copy runs any more
+        """
+
+    def verify(self, digest: Callable[[Device, int, int], str]) -> None:
+        """Compare the digests of both ends.
+
+        :param digest: asks the destination for the digest of a device's bytes, from an
+            offset on, of a length
+        :raises: CopyError; and what ``digest`` raises
+        """
+
+    def stop(self, reason: str) -> None:
+        """Make the copy fail soon."""
+
+
+class PmemHost(Protocol):
+    """Persistent memory of this host, as a source and as a destination."""
+
+    def devices(self, instance: Any, prefix: str | None = None) -> list[Device]:
+        """The devices of a server, checked against what the host has.
+
+        :param prefix: ``new`` for those of its migration context
+        :raises: CopyError
+        """
+
+    def copy(
+        self,
+        targets: Sequence[Device],
+        instance: Any,
+        address: str,
+        progress: Callable[[int], None],
+    ) -> Copy:
+        """A copy of the server's devices to those of the host at ``address``.
+
+        :param progress: is told the bytes done; from several threads, one by one
+        :raises: CopyError when they do not fit
+        """
+
+    def end_copies(self, uuid: str) -> None:
+        """End what an earlier life of nova-compute left of a server's copy."""
+
+    def expect(self, names: Iterable[str], owner: str = "") -> None:
+        """Remember durably that devices will hold ``owner``'s data.
+
+        Until :meth:`accept`, whoever else gets one of them finds it zeroed.
+        """
+
+    def accept(self, names: Iterable[str], owner: str) -> None:
+        """Hand devices over to the server whose data they have received.
+
+        :raises: CopyError when one of them does not hold ``owner``'s data
+        """
+
+    def clean(self, names: Iterable[str], owner: str | None = None) -> None:
+        """Zero devices that hold data of nobody; of ``owner`` alone, if it is given.
+
+        :raises: CopyError; they are remembered then
+        """
+
+    def dirty(self) -> list[str]:
+        """The names of the devices that hold data of nobody."""
+
+    def digest(self, name: str, offset: int, length: int) -> str:
+        """The digest of a range of a device.
+
+        :raises: CopyError
+        """
