@@ -12,17 +12,18 @@
 
 """Owns the extension's part of the compute API: what is checked before an RPC."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import nova.conf
 import oslo_messaging as messaging
 from nova import exception
-from nova.compute import api, vm_states
+from nova.compute import api, flavors, vm_states
 from oslo_utils import strutils
 
 from nova_ext import exception as ext_exception
-from nova_ext.compute import capability, mark, rpcapi
+from nova_ext.compute import capability, mark, pmem_gate, pmem_mark, rpcapi
 
 CONF = nova.conf.CONF
 
@@ -35,27 +36,31 @@ _REMEDY = {
 }
 
 
-def _refused_while_quiesced(name: str) -> Callable[..., Any]:
-    """nova's method ``name``, refused with 409 for a server that is quiesced.
+def _check_not_quiesced(instance: Any, name: str, forced: bool = False) -> None:
+    """Refuse the operation ``name`` with 409 for a server that is quiesced.
 
-    While the host still tries to thaw (``unquiescing``), the operations that force the
-    guest off are let through: they are the remedy when its agent never answers.
+    :param forced: whether it forces the guest off. While the host still tries to thaw
+        (``unquiescing``), that is let through: it is the remedy when the agent never
+        answers.
     """
+    window = mark.visible(instance)
+    if window is not None and not (forced and window.status is mark.Status.UNQUIESCING):
+        raise exception.InstanceInvalidState(
+            attr="quiesce_status",
+            instance_uuid=instance.uuid,
+            state=f"{window.status}; {_REMEDY[window.status]}",
+            method=name,
+        )
+
+
+def _refused_while_quiesced(name: str) -> Callable[..., Any]:
+    """nova's method ``name``, refused with 409 for a server that is quiesced."""
 
     def method(
         self: "API", context: Any, instance: Any, *args: Any, **kwargs: Any
     ) -> Any:
-        window = mark.visible(instance)
         forced = name == "stop" or (name == "reboot" and "HARD" in args)
-        if window is not None and not (
-            forced and window.status is mark.Status.UNQUIESCING
-        ):
-            raise exception.InstanceInvalidState(
-                attr="quiesce_status",
-                instance_uuid=instance.uuid,
-                state=f"{window.status}; {_REMEDY[window.status]}",
-                method=name,
-            )
+        _check_not_quiesced(instance, name, forced)
         return getattr(super(API, self), name)(context, instance, *args, **kwargs)
 
     method.__name__ = name
@@ -64,7 +69,10 @@ def _refused_while_quiesced(name: str) -> Callable[..., Any]:
 
 
 class API(api.API):
-    """nova's compute API, with quiesce and unquiesce."""
+    """nova's compute API, with quiesce, unquiesce and the copy of PMEM devices."""
+
+    #: Whether this object was made for a request that orders a copy.
+    _copy_pmem = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -75,7 +83,6 @@ class API(api.API):
     reboot = _refused_while_quiesced("reboot")
     rebuild = _refused_while_quiesced("rebuild")
     rescue = _refused_while_quiesced("rescue")
-    resize = _refused_while_quiesced("resize")  # migrate is a resize to the same flavor
     set_admin_password = _refused_while_quiesced("set_admin_password")
     shelve = _refused_while_quiesced("shelve")
     start = _refused_while_quiesced("start")
@@ -141,6 +148,67 @@ class API(api.API):
         """nova's ``evacuate``; the guest starts anew, so that the marker goes."""
         mark.write(instance, None)  # saved by nova together with the task state
         return super().evacuate(context, instance, *args, **kwargs)
+
+    def with_copy_pmem(self, copy_pmem: bool) -> "API":
+        """This API for one request, whose ``resize`` copies the PMEM devices or not."""
+        clone = copy.copy(self)
+        clone._copy_pmem = copy_pmem
+        return clone
+
+    def resize(
+        self, context: Any, instance: Any, flavor_id: Any = None, **kwargs: Any
+    ) -> None:
+        """nova's ``resize``, which without a flavor is a cold migration.
+
+        :raises: as nova's; NotSupported (of ``nova_ext.exception``) when a copy of PMEM
+            was ordered and cannot be done
+        """
+        _check_not_quiesced(instance, "resize")
+        if self._copy_pmem:
+            self._resize_with_copy(context, instance, flavor_id, **kwargs)
+        else:
+            # The order of an earlier request; saved by nova with the task state.
+            pmem_mark.write(instance, None)
+            super().resize(context, instance, flavor_id, **kwargs)
+
+    # nova's own checks of resize, so that they come before those of the copy.
+    @api.check_instance_lock
+    @api.check_instance_state(vm_state=[vm_states.ACTIVE, vm_states.STOPPED])
+    @api.check_instance_host(check_is_up=True)
+    def _resize_with_copy(
+        self,
+        context: Any,
+        instance: Any,
+        flavor_id: Any,
+        host_name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        devices = pmem_gate.devices(instance)
+        if flavor_id:
+            flavor = flavors.get_flavor_by_flavor_id(
+                context, flavor_id, read_deleted="no"
+            )
+            pmem_gate.check_flavor(instance, flavor, devices)
+        pmem_gate.check_source(context, instance)
+        ordered = copy.copy(self)
+        if host_name is not None:
+            pmem_gate.check_host(context, instance, host_name, devices)
+        else:
+            stay = self._allow_resize_to_same_host(not flavor_id, instance)
+            ordered.compute_task_api = pmem_gate.AvoidingComputeTaskAPI(
+                self.compute_task_api,
+                pmem_gate.unfit_hosts(context, instance, devices, stay),
+            )
+        pmem_mark.write(
+            instance, pmem_mark.PmemMark(pmem_mark.Status.ORDERED, context.request_id)
+        )
+        super(API, ordered).resize(
+            context, instance, flavor_id, host_name=host_name, **kwargs
+        )
+
+    def _allow_cross_cell_resize(self, *args: Any) -> bool:
+        # Between cells nova never asks the source host to move a disk.
+        return not self._copy_pmem and bool(super()._allow_cross_cell_resize(*args))
 
     @staticmethod
     def _call(function: Callable[..., None], *args: Any) -> None:

@@ -25,7 +25,12 @@ from nova.api.openstack.compute import routes
 from nova.api.openstack.compute import servers as upstream_servers
 
 from nova_ext import install
-from nova_ext.api.openstack.compute import admin_actions, quiesce_server, servers
+from nova_ext.api.openstack.compute import (
+    admin_actions,
+    migrate_server,
+    quiesce_server,
+    servers,
+)
 from nova_ext.compute import api as compute
 
 
@@ -56,6 +61,7 @@ def _extend(resource: Any, compute_api: compute.API) -> None:
     resource.register_actions(resource.controller)
     for controller in (
         admin_actions.AdminActionsController(compute_api),
+        migrate_server.MigrateServerController(compute_api),
         quiesce_server.QuiesceServerController(compute_api),
     ):
         resource.register_subcontroller_actions(controller)

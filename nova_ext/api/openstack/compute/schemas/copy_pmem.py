@@ -1,0 +1,34 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Owns the schemas of ``resize`` and ``migrate`` from 2.105 on.
+
+They are nova's with one more property, so that what nova takes is taken.
+"""
+
+import copy
+from typing import Any
+
+from nova.api.openstack.compute.schemas import migrate_server, servers
+from nova.api.validation import parameter_types
+
+
+def _extended(schema: dict[str, Any], action: str) -> dict[str, Any]:
+    extended = copy.deepcopy(schema)
+    properties = extended["properties"][action]["properties"]
+    properties["copy_pmem_devices"] = parameter_types.boolean
+    return extended
+
+
+migrate: dict[str, Any] = _extended(migrate_server.migrate, "migrate")
+
+resize: dict[str, Any] = _extended(servers.resize, "resize")
