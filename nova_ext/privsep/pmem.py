@@ -203,7 +203,7 @@ def _blocks(path: str, offset: int, length: int) -> Iterator[tuple[int, bytes]]:
     try:
         with open(path, "rb") as device:
             view = mmap.mmap(device.fileno(), size, mmap.MAP_SHARED, mmap.PROT_READ)
-    except OSError as exc:
+    except (OSError, ValueError) as exc:
         raise DeviceError(f"{path} cannot be read: {exc}") from exc
     with view:
         for at in range(offset, offset + length, _BLOCK):
