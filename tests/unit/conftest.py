@@ -13,9 +13,10 @@
 """Owns what must happen before a unit test imports anything of nova."""
 
 import os
+import pathlib
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -26,6 +27,10 @@ from nova import monkey_patch
 
 if "eventlet" not in monkey_patch.sys.modules:
     monkey_patch.patch(backend="threading")
+
+import nova.privsep
+
+from tests.unit import pmem_hosts
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +49,18 @@ def fresh() -> Callable[..., str]:
         return done.stdout.strip()
 
     return run
+
+
+@pytest.fixture
+def memory(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[pmem_hosts.Memory]:
+    """Persistent memory whose privileged functions run in this process.
+
+    Whatever a test does, it leaves no process and no temporary file.
+    """
+    made = pmem_hosts.Memory(tmp_path, monkeypatch)
+    nova.privsep.sys_admin_pctxt.set_client_mode(False)
+    yield made
+    nova.privsep.sys_admin_pctxt.set_client_mode(True)
+    assert made.left() == []
