@@ -10,7 +10,7 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""Owns the client side of quiesce and unquiesce: functions on an SDK connection.
+"""Owns the client side of the extension: functions on an SDK connection.
 
 It is no second client: every function takes an ``openstack.connection.Connection``
 and sends what the API reference says. It does not print, and imports no nova.
@@ -26,7 +26,7 @@ from keystoneauth1 import exceptions as ks_exceptions
 from openstack import exceptions as sdk_exceptions
 from openstack import utils as sdk_utils
 
-#: The first compute API microversion that knows quiesce and unquiesce.
+#: The first compute API microversion that knows what is asked for here.
 MICROVERSION = "2.105"
 
 #: Longest wait for one server, in seconds.
@@ -39,8 +39,15 @@ WAIT_GRACE = 60
 #: Seconds between two looks at a server. Windows are short, so this is too.
 POLL_INTERVAL = 0.5
 
+#: Seconds between two looks at a server that is moving, which takes minutes or hours.
+MOVE_POLL_INTERVAL = 3
+
+#: So many looks at a server that rests are given to the record of how its move ended.
+MOVE_LAST_LOOKS = 10
+
 QUIESCE_EVENT = "compute_quiesce_instance"
 UNQUIESCE_EVENT = "compute_unquiesce_instance"
+MOVED_EVENT = "compute_finish_resize"
 
 
 class ClientError(Exception):
@@ -58,9 +65,9 @@ class MicroversionTooLow(ClientError):
 
     def __init__(self, asked: str) -> None:
         super().__init__(
-            f"Quiesce and unquiesce need compute API microversion {MICROVERSION} or "
-            f"higher, but {asked} was asked for: use --os-compute-api-version "
-            f"{MICROVERSION}, or choose none."
+            f"This needs compute API microversion {MICROVERSION} or higher, but "
+            f"{asked} was asked for: use --os-compute-api-version {MICROVERSION}, or "
+            "choose none."
         )
 
 
@@ -166,6 +173,17 @@ class UnquiesceFailed(ClientError):
         super().__init__(
             f"Unquiesce of server {server} ended with an error: {reason} Do not rely "
             "on snapshots taken since it was quiesced."
+        )
+
+
+class MoveFailed(ClientError):
+    """A resize or migration with a copy of PMEM did not get to its end."""
+
+    def __init__(self, server: str, reason: str) -> None:
+        super().__init__(
+            f"The copy of the PMEM devices of server {server} or its move failed: "
+            f"{reason} Look where it is and how with 'openstack server show {server}' "
+            "before you try again."
         )
 
 
@@ -296,6 +314,66 @@ def unquiesce(conn: Any, server_id: str) -> str:
     return _post_action(conn, server_id, "unquiesce", None)
 
 
+def resize_copying_pmem(conn: Any, server_id: str, flavor_id: str) -> str:
+    """Ask for a resize that copies the PMEM devices; return the request ID.
+
+    :param conn: ``openstack.connection.Connection``
+    :raises MicroversionTooLow: the user's choice is below 2.105
+    :raises openstack.exceptions.HttpException: as with any resize
+    """
+    body = {"flavorRef": flavor_id, "copy_pmem_devices": True}
+    return _order_move(conn, server_id, "resize", body)
+
+
+def migrate_copying_pmem(conn: Any, server_id: str, host: str | None = None) -> str:
+    """Ask for a cold migration that copies the PMEM devices; return the request ID.
+
+    :param conn: ``openstack.connection.Connection``
+    :param host: where to; None leaves it to the scheduler
+    :raises: as :func:`resize_copying_pmem`
+    """
+    body: dict[str, Any] = {"copy_pmem_devices": True}
+    if host:
+        body["host"] = host
+    return _order_move(conn, server_id, "migrate", body)
+
+
+def wait_moved(
+    conn: Any,
+    server_id: str,
+    request_id: str,
+    *,
+    interval: float = MOVE_POLL_INTERVAL,
+) -> None:
+    """Wait until a resize or migration is done, however long it takes.
+
+    A server whose copy failed is ACTIVE or SHUTOFF where it was, so that its status
+    alone does not tell.
+
+    :param request_id: what :func:`resize_copying_pmem` or :func:`migrate_copying_pmem`
+        returned
+    :param interval: seconds between two looks
+    :raises MoveFailed: it failed, or ended without a word
+    :raises ServerNotFound: the server was deleted meanwhile
+    """
+    rested = 0
+    for trouble in _polls(server_id, "move", None, interval):
+        with trouble:
+            # The server first: what it rests from is recorded soon after.
+            answer = _get(conn, f"/servers/{server_id}")
+            if answer is None:
+                raise ServerNotFound(server_id)
+            status = answer["server"]["status"]
+            outcome = _move_outcome(conn, server_id, request_id)
+            if outcome and outcome.error is not None:
+                raise MoveFailed(server_id, outcome.error)
+            if outcome or status == "VERIFY_RESIZE":
+                return
+            rested = 0 if status == "RESIZE" else rested + 1
+            if rested > MOVE_LAST_LOOKS:
+                raise MoveFailed(server_id, f"It is {status} and nobody says why.")
+
+
 def get_state(conn: Any, server_id: str) -> ServerState:
     """Return the freeze of a server as the compute API shows it.
 
@@ -397,15 +475,15 @@ class _Trouble:
 
 
 def _polls(
-    server_id: str, action: str, limit: float, interval: float
+    server_id: str, action: str, limit: float | None, interval: float
 ) -> Iterator[_Trouble]:
-    """Yield once per look, with the pause between; then raise WaitTimeout."""
+    """Yield once per look, with the pause between; at the limit raise WaitTimeout."""
     trouble = _Trouble()
     try:
         for _count in sdk_utils.iterate_timeout(limit, "", wait=interval):
             yield trouble
     except sdk_exceptions.ResourceTimeout as exc:
-        raise WaitTimeout(server_id, action, limit, trouble.last) from exc
+        raise WaitTimeout(server_id, action, limit or 0, trouble.last) from exc
 
 
 def _outcome(
@@ -427,6 +505,22 @@ def _outcome(
     return None
 
 
+def _move_outcome(conn: Any, server_id: str, request_id: str) -> _Outcome | None:
+    """Return how a resize or migration ended; None: not yet."""
+    answer = _get_action(conn, server_id, request_id)
+    if answer is None:
+        return None
+    action = answer["instanceAction"]
+    events = action.get("events") or ()
+    failed = [e for e in events if e["result"] == "Error"]
+    if failed or action.get("message"):
+        details = next((e["details"] for e in failed if e.get("details")), None)
+        return _Outcome(error=_reason(server_id, request_id, action, details))
+    if any(e["event"] == MOVED_EVENT and e["result"] == "Success" for e in events):
+        return _Outcome()
+    return None
+
+
 def _reason(
     server_id: str, request_id: str, action: dict[str, Any], details: str | None
 ) -> str:
@@ -439,17 +533,33 @@ def _reason(
     )
 
 
-def _post_action(
-    conn: Any, server_id: str, action: str, body: dict[str, int] | None
-) -> str:
-    microversion = negotiate(conn)
-    response = conn.compute.post(
+def _send_action(conn: Any, server_id: str, action: str, body: Any) -> Any:
+    return conn.compute.post(
         f"/servers/{server_id}/action",
         json={action: body},
         headers={"Accept": ""},
-        microversion=microversion,
+        microversion=negotiate(conn),
     )
+
+
+def _request_id(response: Any, server_id: str, action: str) -> str:
     request_id = response.headers.get("x-openstack-request-id")
+    if not request_id:
+        raise RequestIdMissing(server_id, action)
+    return str(request_id)
+
+
+def _order_move(conn: Any, server_id: str, action: str, body: Any) -> str:
+    """Ask for a move as openstacksdk would, with errors as it raises them."""
+    response = _send_action(conn, server_id, action, body)
+    sdk_exceptions.raise_from_response(response)
+    return _request_id(response, server_id, action)
+
+
+def _post_action(
+    conn: Any, server_id: str, action: str, body: dict[str, int] | None
+) -> str:
+    response = _send_action(conn, server_id, action, body)
     try:
         sdk_exceptions.raise_from_response(response)
     except sdk_exceptions.NotFoundException as exc:
@@ -459,11 +569,10 @@ def _post_action(
     except sdk_exceptions.BadRequestException as exc:
         raise RequestUnsupported(server_id, action, _said(exc)) from exc
     except sdk_exceptions.ConflictException as exc:
+        request_id = response.headers.get("x-openstack-request-id")
         taken_up = bool(request_id) and _has_action(conn, server_id, request_id)
         raise WrongState(server_id, action, _said(exc), taken_up) from exc
-    if not request_id:
-        raise RequestIdMissing(server_id, action)
-    return str(request_id)
+    return _request_id(response, server_id, action)
 
 
 def _get_action(conn: Any, server_id: str, request_id: str) -> Any:

@@ -29,6 +29,8 @@ from keystoneauth1 import discover
 EVENTS = {
     "quiesce": "compute_quiesce_instance",
     "unquiesce": "compute_unquiesce_instance",
+    "resize": "compute_finish_resize",
+    "migrate": "compute_finish_resize",
 }
 FROZEN = {
     "quiesce_status": "quiesced",
@@ -60,6 +62,11 @@ class FakeServer:
     #: the server after the quiesce's Success
     after_quiesce: dict = dataclasses.field(default_factory=lambda: dict(FROZEN))
     deleted: bool = False
+    #: the status at each look after a move was accepted; the last one stays
+    statuses: list = dataclasses.field(
+        default_factory=lambda: ["RESIZE", "VERIFY_RESIZE"]
+    )
+    moving: bool = False
     actions: dict = dataclasses.field(default_factory=dict)
 
 
@@ -152,12 +159,17 @@ class FakeCloud:
         if match := re.fullmatch("/compute/v2.1/servers(/detail)?", path):
             named = [s for s in self.servers.values() if s.name == query.get("name")]
             return 200, {"servers": [self._view(s, version) for s in named]}, {}
+        if path == "/compute/v2.1/flavors/big":
+            return 200, {"flavor": {"id": "big", "name": "big", "links": []}}, {}
         match = re.fullmatch("/compute/v2.1/servers/([^/]+)(/.+)?", path)
         server = self.servers.get(match[1]) if match else None
         if not server or (server.deleted and not match[2]):
             return 404, {"itemNotFound": {"code": 404, "message": "Not found."}}, {}
         if not match[2]:
-            return 200, {"server": self._view(server, version)}, {}
+            view = self._view(server, version)
+            if server.moving and server.statuses[1:]:
+                server.statuses.pop(0)
+            return 200, {"server": view}, {}
         if match[2] == "/action":
             return self._action(server, body)
         return self._instance_action(server, match[2].rpartition("/")[2])
@@ -213,7 +225,7 @@ class FakeCloud:
         view = {
             "id": server.id,
             "name": server.name,
-            "status": "ACTIVE",
+            "status": server.statuses[0] if server.moving else "ACTIVE",
             "metadata": {},
             "image": "",
             "flavor": {"id": "1", "links": []},
@@ -230,6 +242,7 @@ class FakeCloud:
         request_id = f"req-{verb}-{server.name}-{len(server.actions)}"
         if not server.refuse or server.taken_up:
             server.actions[request_id] = verb
+        server.moving = verb in ("resize", "migrate") and not server.refuse
         if verb == "quiesce" and not server.refuse:
             server.state = {**THAWED, "quiesce_status": "quiescing"}
         headers = {"x-openstack-request-id": request_id} if self.request_ids else {}
@@ -246,7 +259,7 @@ class FakeCloud:
         if not verb:
             return 404, {"itemNotFound": {"code": 404, "message": "Not found."}}, {}
         result = server.results.pop(0) if server.results[1:] else server.results[0]
-        if result == "Success":
+        if result == "Success" and not server.moving:
             server.state = server.after_quiesce if verb == "quiesce" else dict(THAWED)
         event = {"event": EVENTS[verb], "result": result}
         if server.details:

@@ -146,10 +146,20 @@ def test_a_wrong_microversion_is_one_line(
         ["server", "show", "missing"],
         ["server", "list", "--long", "--name", "db"],
         ["--os-compute-api-version", "2.105", "server", "list", "--name", "db"],
+        ["server", "resize", "--flavor", "big", "db"],
+        ["server", "resize", "--flavor", "big", "--wait", "db"],
+        ["server", "resize", "--confirm", "db"],
+        ["--os-compute-api-version", "2.105", "server", "resize", "--revert", "db"],
+        ["server", "resize", "confirm", "db"],
+        ["server", "migrate", "db"],
+        ["server", "migrate", "--wait", "db"],
+        ["server", "migrate", "--live-migration", "--host", "h", "db"],
+        ["--os-compute-api-version", "2.30", "server", "migrate", "--host", "h", "db"],
+        ["--os-compute-api-version", "2.56", "server", "migrate", "--host", "h", "db"],
     ],
 )
 def test_other_output_is_the_stock_one_to_the_byte(cloud, compare, options):
-    cloud.add("db")
+    cloud.add("db", statuses=["VERIFY_RESIZE"])
     stock, ours = compare(*options)
     assert ours.returncode == stock.returncode
     assert ours.stdout == stock.stdout
@@ -187,6 +197,28 @@ def test_show_adds_nothing_when_the_api_does_not_send_the_fields(
     assert run_openstack(*line).stdout == run_stock(*line).stdout
 
 
+@pytest.mark.parametrize(
+    ("arguments", "body"),
+    [
+        (
+            ["resize", "--flavor", "big"],
+            {"resize": {"flavorRef": "big", "copy_pmem_devices": True}},
+        ),
+        (["migrate"], {"migrate": {"copy_pmem_devices": True}}),
+    ],
+)
+def test_moves_that_copy_pmem(cloud, run_openstack, arguments, body):
+    cloud.add("db", statuses=["VERIFY_RESIZE"])
+    line = ["server", *arguments, "--copy-pmem-devices", "--wait", "db"]
+    result = run_openstack(*line)
+    assert (result.returncode, result.stdout) == (0, "Complete\n")
+    assert cloud.posts() == [("db", body, "2.105")]
+    result = run_openstack("--os-compute-api-version", "2.104", *line)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "2.104 was asked for: use --os-compute-api-version 2.105" in result.stderr
+    assert len(cloud.posts()) == 1
+
+
 def test_help_lists_the_commands_and_the_fields(run_openstack):
     quiesce = run_openstack("help", "server", "quiesce")
     assert "--timeout <seconds>" in quiesce.stdout
@@ -194,12 +226,15 @@ def test_help_lists_the_commands_and_the_fields(run_openstack):
     assert "reverse order" in " ".join(unquiesce.stdout.split())
     show = run_openstack("help", "server", "show")
     assert "quiesce_status" in show.stdout
+    for command in ("resize", "migrate"):
+        assert "--copy-pmem-devices" in run_openstack("help", "server", command).stdout
 
 
 def test_the_client_side_imports_no_nova():
     code = (
         "import sys, nova_ext.client, nova_ext.osc.plugin, "
-        "nova_ext.osc.v1.server_quiesce, nova_ext.osc.v1.server_show\n"
+        "nova_ext.osc.v1.server_quiesce, nova_ext.osc.v1.server_show, "
+        "nova_ext.osc.v1.server_copy_pmem\n"
         "sys.exit('nova' in sys.modules)"
     )
     result = subprocess.run([sys.executable, "-c", code], timeout=60, check=False)
