@@ -171,9 +171,14 @@ class Copy:
 
         def compare(batch: Batch) -> None:
             source, target, piece = batch
+            if self._failure is not None:
+                raise CopyError(str(self._failure))
             if piece.source is None:
                 return
-            here = privileged.digest(source.path, piece.source, piece.length)
+            try:
+                here = privileged.digest(source.path, piece.source, piece.length)
+            except privileged.DeviceError as exc:
+                raise CopyError(str(exc)) from exc
             if here != digest(target, piece.target, piece.length):
                 raise CopyError(
                     f"{piece.length} bytes at {piece.target} of {target.path} differ "
