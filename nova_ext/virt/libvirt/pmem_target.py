@@ -163,6 +163,7 @@ class _Link:
     ) -> None:
         self._fifo = os.path.join(directory, "data")
         self._errors = pathlib.Path(directory, "errors")
+        self._writer = -1
         os.mkfifo(self._fifo, 0o600)
         reader = os.open(self._fifo, os.O_RDONLY | os.O_NONBLOCK)
         try:
@@ -178,6 +179,7 @@ class _Link:
                     env=environment,
                 )
         except OSError as exc:
+            self._hang_up()
             raise pmem_host.CopyError(f"ssh cannot be run: {exc}") from exc
         finally:
             os.close(reader)
