@@ -1,0 +1,186 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Who is kept from a device before it is zeroed, and who is not."""
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from nova_ext.privsep import pmem as privileged
+from nova_ext.virt import pmem_host
+from nova_ext.virt.libvirt import pmem_fence, pmem_target
+from tests.unit import pmem_hosts
+
+STOPPED = "#!/bin/sh\nkill -STOP $$\n"
+UUID = "0d4b1e9c-9f2f-4d2a-8b0c-6b0a3a4f7c11"
+
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def start(memory: pmem_hosts.Memory) -> Iterator[Start]:
+    """Start a process that ends with the test at the latest."""
+    with contextlib.ExitStack() as stack:
+
+        def run(*argv: str, **variables: str) -> subprocess.Popen[bytes]:
+            process = subprocess.Popen(argv, env={**os.environ, **variables})
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            return process
+
+        yield run
+
+
+@pytest.fixture
+def device(memory: pmem_hosts.Memory, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(pmem_fence, "_PATIENCE", 1)
+    memory.program(memory.here, "daxio", STOPPED)
+    memory.program(memory.here, "qemu", STOPPED)
+    memory.device("dax0.10", bytes(4096))
+    memory.device("dax0.0", bytes(4096))
+    return memory.device("dax0.1", bytes(4096)).path
+
+
+def runs(process: subprocess.Popen[bytes]) -> bool:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(0.2)
+    return process.returncode is None
+
+
+# The processes of a copy
+
+
+def test_end_copy_kills_what_is_marked_with_this_copy(start: Start) -> None:
+    marker = pmem_target.MARKER
+    own = [start("sleep", "60", **{marker: UUID}) for _ in range(2)]
+    others = [
+        start("sleep", "60", **{marker: UUID + "1"}),
+        start("sleep", "60", **{marker: UUID[:-1]}),
+        start("sleep", "60", **{"X" + marker: UUID}),
+        start("sleep", "60", SOME=f"{marker}={UUID}"),
+        start("sleep", "60"),
+    ]
+    pmem_fence.end_copy(UUID)
+    assert [each.wait(10) for each in own] == [-signal.SIGKILL] * 2
+    assert all(runs(each) for each in others)
+
+
+def test_end_copy_passes_over_what_vanishes_meanwhile(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    own = start("sleep", "60", **{pmem_target.MARKER: UUID})
+    monkeypatch.setattr(pmem_fence, "_pids", lambda: [gone.pid, own.pid])
+    pmem_fence.end_copy(UUID)
+    assert own.wait(10) == -signal.SIGKILL
+
+
+# The processes at a device
+
+
+def test_release_kills_daxio_at_the_device_alone(start: Start, device: str) -> None:
+    own = [
+        start("daxio", "-z", "-o", device, "-s", "0"),
+        start("daxio", "-i", device),
+    ]
+    others = [start("daxio", "-o", f"{device}0"), start("daxio", "-o", "/dev/dax0.1")]
+    pmem_fence.release(device)
+    assert [each.wait(10) for each in own] == [-signal.SIGKILL] * 2
+    assert all(runs(each) for each in others)
+
+
+def test_release_kills_the_shell_that_would_run_the_next_daxio(
+    memory: pmem_hosts.Memory, start: Start, device: str
+) -> None:
+    shell = start("sh", "-c", f"daxio -o {device} -s 0 && daxio -o {device} -s 1")
+    while len([line for line in memory._left() if "-s 0" in line]) < 2:
+        assert shell.poll() is None
+    pmem_fence.release(device)
+    assert shell.wait(10) == -signal.SIGKILL
+    assert memory.left() == []
+
+
+def test_release_of_a_device_that_nobody_has(device: str) -> None:
+    pmem_fence.release(device)
+
+
+@pytest.mark.parametrize("form", ["{}", "mem-path={},size=4096", '{{"mem-path":"{}"}}'])
+def test_release_refuses_a_device_that_a_guest_has(
+    start: Start, device: str, form: str
+) -> None:
+    guest = start("qemu", "-object", form.format(device))
+    with pytest.raises(
+        pmem_host.CopyError, match=rf"{device} is in use by process {guest.pid} .*qemu"
+    ):
+        pmem_fence.release(device)
+    assert runs(guest)
+
+
+def test_guest_at_another_device_is_no_hindrance(start: Start, device: str) -> None:
+    guest = start("qemu", "-object", f"mem-path={device}0,size=4096")
+    pmem_fence.release(device)
+    assert runs(guest)
+
+
+def test_release_refuses_a_daxio_that_does_not_go(
+    start: Start, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daxio = start("daxio", "-o", device)
+    monkeypatch.setattr(os, "kill", lambda pid, number: None)
+    with pytest.raises(pmem_host.CopyError, match=f"in use by process {daxio.pid}"):
+        pmem_fence.release(device)
+    monkeypatch.undo()
+
+
+def test_daxio_of_another_user_is_left_to_root(
+    start: Start, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daxio = start("daxio", "-o", device)
+    kill = os.kill
+
+    def deny(pid: int, number: int) -> None:
+        raise PermissionError
+
+    def as_root(pid: int, path: str) -> None:
+        assert path == device
+        kill(pid, signal.SIGKILL)
+
+    monkeypatch.setattr(os, "kill", deny)
+    monkeypatch.setattr(privileged, "kill_daxio", as_root)
+    try:
+        pmem_fence.release(device)
+    finally:
+        monkeypatch.undo()
+    assert daxio.wait(10) == -signal.SIGKILL
+
+
+def test_daxio_that_root_may_not_kill_either(
+    start: Start, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root without CAP_KILL kills processes of root alone."""
+    daxio = start("daxio", "-o", device)
+
+    def deny(pid: int, number: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", deny)
+    try:
+        with pytest.raises(pmem_host.CopyError, match=f"by process {daxio.pid}"):
+            pmem_fence.release(device)
+    finally:
+        monkeypatch.undo()
