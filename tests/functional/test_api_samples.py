@@ -23,7 +23,8 @@ from nova.tests.functional import api_samples_test_base
 from oslo_utils import fixture as utils_fixture
 from oslo_utils import timeutils
 
-from tests.functional import base, samples
+from nova_ext.compute import pmem_mark
+from tests.functional import base, pmem, samples
 
 HERE = pathlib.Path(__file__).parent
 SAMPLES = HERE.parents[1] / "doc"
@@ -145,3 +146,38 @@ class ServersSamplesTest(ApiSampleTest):
         url = f"servers/{self.server}/action"
         response = self.request("server-action-rebuild", url, image_id=image)
         self.verify("server-action-rebuild-resp", response, status=202)
+
+
+class CopyPmemSamplesTest(pmem.PmemHosts, ApiSampleTest):
+    ADMIN_API = True
+
+    def boot(self, **kwargs: Any) -> str:
+        for host in ("compute1", "compute2"):
+            self.host(host, pmem.SMALL, pmem.BIG)
+        flavor = self.flavor("SMALL")
+        return super().boot(flavor_id=flavor, host="compute1", **kwargs)
+
+    def send(self, name: str, **subs: str) -> None:
+        """Send the template ``name``, which must order a copy to compute2."""
+        response = self.request(name, f"servers/{self.server}/action", **subs)
+        self.assertEqual((202, b""), (response.status_code, response.content))
+        self.assertEqual("compute2", self.until_refused(self.server, 1).host)
+        self.assertIsNotNone(pmem_mark.read(self.instance(self.server)))
+
+
+class ResizeSamplesTest(CopyPmemSamplesTest):
+    sample_dir = "servers"
+
+    def test_resize(self) -> None:
+        flavor = self.flavor("SMALL,BIG", id="42")
+        self.send("server-action-resize-copy-pmem", flavor_id=flavor)
+
+
+class MigrateServerSamplesTest(CopyPmemSamplesTest):
+    sample_dir = "os-migrate-server"
+
+    def test_migrate(self) -> None:
+        self.send("migrate-server-copy-pmem")
+
+    def test_migrate_to_a_host(self) -> None:
+        self.send("migrate-server-copy-pmem-host", hostname="compute2")

@@ -17,111 +17,28 @@ noted and then refuses, so that nothing is copied here.
 """
 
 import copy
-import dataclasses
-import json
 from typing import Any
 
-import fixtures
 from nova import context as nova_context
-from nova import exception, objects
+from nova import objects
 from oslo_utils import uuidutils
 
 from nova_ext.compute import capability, pmem_mark
-from tests.functional import base
+from tests.functional import pmem
+from tests.functional.pmem import ALIGN, BIG, GIB, SMALL, Space
 
-GIB = 1 << 30
-ALIGN = 2 << 20
 MISSING = "8d5b7b4e-3f43-4b0e-9a38-3f6bb8a6a8b0"
 
 
-@dataclasses.dataclass(frozen=True)
-class Space:
-    """A namespace of a host."""
-
-    label: str
-    size: int = 4 * GIB
-    align: int = ALIGN
-
-
-SMALL = Space("SMALL", 2 * GIB)
-BIG = Space("BIG")
-
-
-@dataclasses.dataclass(frozen=True)
-class Chosen:
-    """What the conductor asked of the destination that the scheduler chose."""
-
-    host: str
-    ignored: list[str]
-    destination: Any
-    request_id: str
-
-
-class PmemTest(base.FunctionalTest):
-    """A server with one SMALL device on compute1; other hosts as a test says."""
-
-    CAST_AS_CALL = False  # the API must not see what becomes of a request
+class PmemTest(pmem.PmemHosts):
+    """Servers with PMEM on compute1; other hosts as a test says."""
 
     def setUp(self) -> None:
         super().setUp()
-        self.useFixture(fixtures.MockPatch("nova.privsep.libvirt.cleanup_vpmem"))
-        self.chosen: list[Chosen] = []
-        self.useFixture(
-            fixtures.MonkeyPatch(
-                "nova.compute.rpcapi.ComputeAPI.prep_resize", self.prep_resize
-            )
-        )
         self.small = self.flavor("SMALL")
         self.both = self.flavor("BIG,SMALL")
         self.plain = self._create_flavor(name="plain")
         self.host("compute1", SMALL, SMALL, BIG)
-
-    def prep_resize(
-        self, _api: Any, context: Any, *args: Any, request_spec: Any, **_: Any
-    ) -> None:
-        self.chosen.append(
-            Chosen(
-                host=args[3],
-                ignored=list(request_spec.ignore_hosts or ()),
-                destination=request_spec.requested_destination,
-                request_id=context.request_id,
-            )
-        )
-        raise exception.MigrationError(reason="not in this test")
-
-    def flavor(self, labels: str) -> str:
-        return str(
-            self._create_flavor(
-                name=f"pmem {labels}",
-                extra_spec={"hw:pmem": labels},
-                memory_mb=512,
-                disk=1,
-                ephemeral=0,
-            )
-        )
-
-    def host(self, name: str, *spaces: Space) -> None:
-        """Start a host with these namespaces."""
-        labels: dict[str, list[str]] = {}
-        listed = []
-        for number, space in enumerate(spaces):
-            labels.setdefault(space.label, []).append(f"ns{number}")
-            devices = [{"chardev": f"dax0.{number}", "size": space.size}]
-            listed.append(
-                {
-                    "name": f"ns{number}",
-                    "size": space.size,
-                    "daxregion": {"align": space.align, "devices": devices},
-                }
-            )
-        self.flags(
-            pmem_namespaces=[f"{k}:{'|'.join(v)}" for k, v in labels.items()],
-            group="libvirt",
-        )
-        with fixtures.MockPatch(
-            "nova.privsep.libvirt.get_pmem_namespaces", return_value=json.dumps(listed)
-        ):
-            self.start_compute(name)
 
     def outdate(self, host: str, version: str | None = None) -> None:
         """Let the compute service of ``host`` be stock, or of an earlier version."""
@@ -136,17 +53,15 @@ class PmemTest(base.FunctionalTest):
     def server(self, flavor: str | None = None) -> str:
         return self.boot(flavor_id=flavor or self.small, host="compute1")
 
-    def order(self, server: str, action: str, argument: Any, api: Any = None) -> Chosen:
+    def order(
+        self, server: str, action: str, argument: Any, api: Any = None
+    ) -> pmem.Chosen:
         """POST what must be accepted; where it went. The server is idle then."""
         count = len(self.chosen)
         response = self.act(server, action, argument, api=api or self.admin_api)
         self.assertEqual(202, response.status_code, response.text)
         self.assertEqual(b"", response.content)
-        self._wait_for_assert(lambda: self.assertEqual(count + 1, len(self.chosen)))
-        self._wait_for_server_parameter(
-            {"id": server}, {"OS-EXT-STS:task_state": None}, api=self.admin_api
-        )
-        return self.chosen[-1]
+        return self.until_refused(server, count + 1)
 
     def refused(
         self,

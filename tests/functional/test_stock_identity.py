@@ -23,7 +23,7 @@ from nova.api import wsgi
 from nova.tests.functional.api_samples_test_base import PROJECT_ID
 from oslo_utils import fixture as utils_fixture
 
-from tests.functional import base
+from tests.functional import base, pmem
 
 #: None is a request without the header.
 VERSIONS = (None, "2.1", "2.79", "2.104")
@@ -33,7 +33,7 @@ MISSING = "8d5b7b4e-3f43-4b0e-9a38-3f6bb8a6a8b0"
 VOLATILE = {"x-compute-request-id", "x-openstack-request-id", "date"}
 
 
-class StockIdentityTest(base.FunctionalTest):
+class SideBySide(base.FunctionalTest):
     """The stock router and ours, side by side on the same cloud."""
 
     def setUp(self) -> None:
@@ -54,8 +54,9 @@ class StockIdentityTest(base.FunctionalTest):
         body: Any = None,
         method: str = "",
         user: str = "fake",
+        root: str = "v2.1",
     ) -> webob.Response:
-        request = webob.Request.blank(f"/v2.1/{path}")
+        request = webob.Request.blank(f"/{root}/{path}")
         request.method = method or ("GET" if body is None else "POST")
         request.headers["X-Auth-User"] = user
         request.headers["X-Auth-Project-Id"] = PROJECT_ID
@@ -84,6 +85,8 @@ class StockIdentityTest(base.FunctionalTest):
             answers.append(ours)
         return answers
 
+
+class StockIdentityTest(SideBySide):
     def test_the_two_are_not_the_same_application(self) -> None:
         server = self.boot()
         path = f"servers/{server}"
@@ -174,9 +177,86 @@ class StockIdentityTest(base.FunctionalTest):
         self.assertEqual([], self.freezer.calls)
 
 
+class MoveIdentityTest(pmem.PmemHosts, SideBySide):
+    """Moves of a server with PMEM, which below 2.105 stock nova and we do not copy."""
+
+    def assert_same_moves(
+        self,
+        argument: dict[str, Any],
+        versions: tuple[str | None, ...] = VERSIONS,
+        root: str = "v2.1",
+    ) -> None:
+        path = f"servers/{self.server}/action"
+        for version in versions:
+            seen = []
+            for application in (self.stock, self.ours):
+                answer = self.ask(
+                    application, version, path, argument, user="admin", root=root
+                )
+                self.assertEqual(202, answer.status_int, answer.text)
+                chosen = self.until_refused(self.server, len(self.chosen) + 1)
+                seen.append(
+                    (
+                        (answer.status, answer.body, headers(answer)),
+                        (chosen.host, chosen.ignored),
+                        chosen.destination.obj_to_primitive(),
+                        without_times(self.instance(self.server).obj_to_primitive()),
+                    )
+                )
+            self.assertEqual(*seen)
+
+    def setUp(self) -> None:
+        super().setUp()
+        for host in ("compute1", "compute2"):
+            self.host(host, pmem.SMALL, pmem.BIG)
+        self.server = self.boot(flavor_id=self.flavor("SMALL"), host="compute1")
+
+    def test_resize(self) -> None:
+        argument = {"flavorRef": self.flavor("SMALL,BIG")}
+        self.assert_same_moves({"resize": argument})
+        self.assert_same_moves({"resize": argument}, (None,), root="v2")
+        self.assert_same_moves({"resize": {**argument, "x": 1}}, (None,), root="v2")
+
+    def test_migrate(self) -> None:
+        self.assert_same_moves({"migrate": None})
+        self.assert_same_moves({"migrate": {"host": "compute2"}}, ("2.56", "2.104"))
+        for argument in ({"hosts": "x"}, [], "x", None):
+            self.assert_same_moves({"migrate": argument}, ("2.1", "2.55"))
+            self.assert_same_moves({"migrate": argument}, (None,), root="v2")
+
+    def test_refusals_of_a_copy(self) -> None:
+        # Where stock nova refuses what it does not know, its own words are kept.
+        path = f"servers/{self.server}/action"
+        resize = {"flavorRef": "1", "copy_pmem_devices": True}
+        for body, versions in (
+            ({"resize": resize}, VERSIONS),
+            ({"migrate": {"copy_pmem_devices": True}}, ("2.56", "2.104")),
+        ):
+            for version in versions:
+                stock, ours = (
+                    self.ask(application, version, path, body, user="admin")
+                    for application in (self.stock, self.ours)
+                )
+                self.assertEqual(400, stock.status_int, stock.text)
+                self.assertEqual(stock.body, ours.body)
+                self.assertEqual(headers(stock), headers(ours))
+        self.assertEqual([], self.chosen)
+
+
 def headers(response: webob.Response) -> dict[str, str]:
     return {
         name.lower(): value
         for name, value in response.headers.items()
         if name.lower() not in VOLATILE
     }
+
+
+def without_times(value: Any) -> Any:
+    """An object's primitive without what changes with each save."""
+    if isinstance(value, dict):
+        return {
+            key: without_times(item)
+            for key, item in value.items()
+            if key not in ("updated_at", "nova_object.changes")
+        }
+    return [without_times(item) for item in value] if isinstance(value, list) else value

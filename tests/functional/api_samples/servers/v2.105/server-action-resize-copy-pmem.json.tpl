@@ -1,0 +1,6 @@
+{
+    "resize": {
+        "flavorRef": "%(flavor_id)s",
+        "copy_pmem_devices": true
+    }
+}

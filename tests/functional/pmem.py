@@ -1,0 +1,125 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Owns hosts with PMEM devices whose destinations refuse every move.
+
+For tests of what the API, the conductor and the scheduler make of an order: nothing is
+copied.
+"""
+
+import dataclasses
+import json
+from typing import Any
+
+import fixtures
+from nova import exception
+
+from tests.functional import base
+
+GIB = 1 << 30
+ALIGN = 2 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+    """A namespace of a host."""
+
+    label: str
+    size: int = 4 * GIB
+    align: int = ALIGN
+
+
+SMALL = Space("SMALL", 2 * GIB)
+BIG = Space("BIG")
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """What the conductor asked of the destination that the scheduler chose."""
+
+    host: str
+    ignored: list[str]
+    destination: Any
+    request_id: str
+
+
+class PmemHosts(base.FunctionalTest):
+    """Makes flavors and hosts with PMEM devices, and notes where servers would go."""
+
+    CAST_AS_CALL = False  # the API must not see what becomes of a request
+
+    def setUp(self) -> None:
+        self.chosen: list[Chosen] = []
+        self.useFixture(
+            fixtures.MonkeyPatch(
+                "nova.compute.rpcapi.ComputeAPI.prep_resize", self.prep_resize
+            )
+        )
+        self.useFixture(fixtures.MockPatch("nova.privsep.libvirt.cleanup_vpmem"))
+        self.flags(state_path=self.useFixture(fixtures.TempDir()).path)
+        super().setUp()
+
+    def prep_resize(
+        self, _api: Any, context: Any, *args: Any, request_spec: Any, **_: Any
+    ) -> None:
+        self.chosen.append(
+            Chosen(
+                host=args[3],
+                ignored=list(request_spec.ignore_hosts or ()),
+                destination=request_spec.requested_destination,
+                request_id=context.request_id,
+            )
+        )
+        raise exception.MigrationError(reason="not in this test")
+
+    def until_refused(self, server: str, count: int) -> Chosen:
+        """Wait for the ``count``-th move to be refused; where it should have gone."""
+        self._wait_for_assert(lambda: self.assertEqual(count, len(self.chosen)))
+        self._wait_for_server_parameter(
+            {"id": server}, {"OS-EXT-STS:task_state": None}, api=self.admin_api
+        )
+        return self.chosen[-1]
+
+    def flavor(self, labels: str, **kwargs: Any) -> str:
+        return str(
+            self._create_flavor(
+                name=f"pmem {labels}",
+                extra_spec={"hw:pmem": labels},
+                memory_mb=512,
+                disk=1,
+                ephemeral=0,
+                **kwargs,
+            )
+        )
+
+    def host(self, name: str, *spaces: Space) -> None:
+        """Start a host with these namespaces."""
+        labels: dict[str, list[str]] = {}
+        listed = []
+        for number, space in enumerate(spaces):
+            labels.setdefault(space.label, []).append(f"ns{number}")
+            devices = [{"chardev": f"dax0.{number}", "size": space.size}]
+            listed.append(
+                {
+                    "name": f"ns{number}",
+                    "size": space.size,
+                    "daxregion": {"align": space.align, "devices": devices},
+                }
+            )
+        self.flags(
+            pmem_namespaces=[f"{k}:{'|'.join(v)}" for k, v in labels.items()],
+            group="libvirt",
+        )
+        with fixtures.MockPatch(
+            "nova.privsep.libvirt.get_pmem_namespaces", return_value=json.dumps(listed)
+        ):
+            self.start_compute(name)
