@@ -29,7 +29,6 @@ import nova.conf
 import oslo_messaging as messaging
 from nova import context as nova_context
 from nova import exception, objects
-from nova.compute import utils as compute_utils
 from oslo_log import log as logging
 
 from nova_ext import exception as ext_exception
@@ -136,15 +135,15 @@ class PmemManager:
             instance=move.instance,
         )
         move.begun = move.reported = time.monotonic()
+        move.journal.put(self._event_start, move)
         self._notify(move, "start")
         try:
-            with compute_utils.EventReporter(
-                move.context, EVENT, self._host, move.instance.uuid
-            ):
-                self._run(move, move.copy)
+            self._run(move, move.copy)
         except Exception as exc:
+            move.journal.put(self._event_finish, move, exc)
             self._notify(move, "error", exc)
             raise
+        move.journal.put(self._event_finish, move, None)
         self._mark(move, Status.COPIED)
         figures = move.figures()
         LOG.info(
@@ -272,6 +271,22 @@ class PmemManager:
             instance=move.instance,
         )
         self._notify(move, "progress")
+
+    def _event_start(self, move: Move) -> None:
+        objects.InstanceActionEvent.event_start(
+            move.context, move.instance.uuid, EVENT, want_result=False, host=self._host
+        )
+
+    @staticmethod
+    def _event_finish(move: Move, failure: Exception | None) -> None:
+        objects.InstanceActionEvent.event_finish_with_failure(
+            move.context,
+            move.instance.uuid,
+            EVENT,
+            exc_val=failure,
+            exc_tb=failure and failure.__traceback__,
+            want_result=False,
+        )
 
     def _notify(self, move: Move, phase: str, failure: Exception | None = None) -> None:
         # The copy does not wait for the message bus.
