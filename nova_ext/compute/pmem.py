@@ -433,6 +433,7 @@ class PmemManager:
                 instance.uuid,
                 EVENT,
                 exc_val=failure.format_message(),
+                exc_tb="",  # without one, it would count as a success
                 want_result=False,
             )
 

@@ -260,6 +260,7 @@ class LibvirtDriver(driver.LibvirtDriver):
             LOG.exception("The migration failed.", instance=instance)
             if off:
                 self._run_on(context, instance, network_info, block_device_info)
+            pmem_mark.write(instance, None)  # nova saves the instance
             raise exception.InstanceFaultRollback(exc) from exc
 
     def _run_on(
