@@ -24,7 +24,7 @@ from oslo_policy import policy
 from nova_ext import conf, policies
 from nova_ext.api.openstack.compute import versions
 from nova_ext.compute import capability, endpoint, rpcapi
-from nova_ext.notifications.objects import instance_quiesce
+from nova_ext.notifications.objects import instance_copy_pmem, instance_quiesce
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -36,9 +36,19 @@ def test_options_for_the_generator() -> None:
         "quiesce_default_timeout",
         "quiesce_max_timeout",
         "quiesce_agent_timeout",
+        "pmem_copy_streams",
+        "pmem_copy_timeout",
+        "pmem_progress_interval",
+        "pmem_verify",
+        "pmem_ssh_ciphers",
+        "pmem_ssh_user",
+        "pmem_ssh_identity_file",
+        "pmem_ssh_options",
+        "pmem_remote_command_prefix",
     ]
     for option in options:
-        assert "seconds" in option.help.lower()
+        if option.name.endswith(("_timeout", "_interval")):
+            assert "seconds" in option.help.lower()
         assert "Read by" in option.help
 
 
@@ -98,6 +108,11 @@ def test_microversions_are_listed_in_their_module() -> None:
     assert re.findall(r"^\* (2\.\d+) - ", versions.__doc__ or "", re.M) == ours()
 
 
+ENDPOINTS = {
+    kind: [name for name in vars(kind) if name[0] != "_" and name != "target"]
+    for kind in (endpoint.QuiesceEndpoint, endpoint.PmemEndpoint)
+}
+
 HISTORY = ROOT / "doc/source/contributor/microversion-history.rst"
 
 
@@ -111,16 +126,16 @@ def test_history_page_has_the_compute_service_versions() -> None:
     assert rows == [(str(n), text) for n, text in capability.VERSION_HISTORY]
 
 
-def test_history_page_has_the_rpc_version() -> None:
-    target = endpoint.QuiesceEndpoint.target
+def test_history_page_has_the_rpc_versions() -> None:
     part = HISTORY.read_text().partition("Versions of the RPC API")[2]
-    assert f"namespace ``{target.namespace}``" in part
     rows = re.findall(r"^(\d+\.\d+) +(\S.*)$", part, re.M)
-    methods = [name for name in vars(endpoint.QuiesceEndpoint) if name[0] != "_"]
-    methods.remove("target")
-    assert rows[-1] == (target.version, ", ".join(methods))
-    for text in (rpcapi.QuiesceComputeAPI.__doc__, inspect.getsource(endpoint)):
-        assert re.search(rf"{target.version}( -|:) {rows[-1][1]}", text or "")
+    assert rows == [
+        (kind.target.version, ", ".join(methods)) for kind, methods in ENDPOINTS.items()
+    ]
+    for kind, (version, methods) in zip(ENDPOINTS, rows, strict=True):
+        assert f"namespace ``{kind.target.namespace}``" in part
+        for text in (rpcapi._ComputeAPI.__doc__, inspect.getsource(kind)):
+            assert re.search(rf"{version}( -|:) {methods}", text or "")
 
 
 def test_history_page_has_the_notifications() -> None:
@@ -128,6 +143,7 @@ def test_history_page_has_the_notifications() -> None:
     rows = dict(re.findall(r"^``(\w+)`` +(\d+\.\d+)", part, re.M))
     assert rows == {
         name: value.VERSION
-        for name, value in vars(instance_quiesce).items()
-        if name.startswith("InstanceQuiesce")
+        for module in (instance_quiesce, instance_copy_pmem)
+        for name, value in vars(module).items()
+        if name.startswith(("InstanceQuiesce", "InstanceCopyPmem"))
     }
