@@ -19,7 +19,7 @@ import os
 import pathlib
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from aiolib import command
 from aiolib.progress import say
@@ -58,9 +58,9 @@ PACKAGES = (
 _POLICY = pathlib.Path("/usr/sbin/policy-rc.d")
 
 
-def _missing() -> list[str]:
+def _missing(wanted: Sequence[str]) -> list[str]:
     listing = subprocess.run(
-        ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *PACKAGES],
+        ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *wanted],
         capture_output=True,
         text=True,
         timeout=30,
@@ -69,7 +69,7 @@ def _missing() -> list[str]:
     installed = {
         line.split()[0] for line in listing.splitlines() if line.endswith(" installed")
     }
-    return [package for package in PACKAGES if package not in installed]
+    return [package for package in wanted if package not in installed]
 
 
 @contextlib.contextmanager
@@ -90,8 +90,9 @@ def update_lists(settings: Settings) -> None:
     command.run(["apt-get", "update"], timeout=300, log=settings.log / "setup.log")
 
 
-def install(settings: Settings) -> None:
-    missing = _missing()
+def install(settings: Settings, wanted: Sequence[str] = PACKAGES) -> None:
+    """Install those that are missing."""
+    missing = _missing(wanted)
     if not missing:
         return
     if not shutil.which("apt-get"):

@@ -102,6 +102,11 @@ def seeing(file: pathlib.Path, target: str) -> list[Process]:
     return _matching(lambda p: os.path.samefile(f"/proc/{p.pid}/root{target}", file))
 
 
+def in_network(namespace: pathlib.Path) -> list[Process]:
+    """Processes in the network namespace at `namespace`, such as /run/netns/NAME."""
+    return _matching(lambda p: os.path.samefile(f"/proc/{p.pid}/ns/net", namespace))
+
+
 def _matching(test: Callable[[Process], bool]) -> list[Process]:
     found = []
     for process in _every():

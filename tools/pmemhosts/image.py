@@ -1,0 +1,245 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Builds kernel, initrd and disk of the PMEM hosts, once; starts nothing.
+
+The disk holds Debian 12 with ndctl, daxio, sshd and Python, and under /opt/python the
+packages that nova_ext needs. nova_ext itself is put there when a host has started.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+from aiolib import command, packages
+from aiolib import uv as uv_source
+from aiolib.progress import say
+
+from pmemhosts import layout
+
+_MACHINE = (
+    "cpio",
+    "e2fsprogs",
+    "iproute2",
+    "mmdebstrap",
+    "openssh-client",
+    "python3-venv",
+    "qemu-system-x86",
+    "seabios",
+)
+_HOST = (
+    "busybox-static",
+    "daxctl",
+    "iproute2",
+    "kmod",
+    "linux-image-cloud-amd64",
+    "ndctl",
+    "openssh-client",
+    "openssh-server",
+    "pmdk-tools",
+    "procps",
+    "python3",
+    "strace",
+)
+_BOOT_MODULES = (
+    "virtio_ring",
+    "virtio",
+    "virtio_pci_legacy_dev",
+    "virtio_pci_modern_dev",
+    "virtio_pci",
+    "virtio_blk",
+)
+_SUITES = ("bookworm", "bookworm-updates", "bookworm-security")
+_DISK_MIB = 1500
+_LOG = layout.LOG / "image.log"
+_SSH_CONFIG = """\
+Host *
+    StrictHostKeyChecking no
+    UserKnownHostsFile /dev/null
+    LogLevel ERROR
+"""
+_SSHD_CONFIG = """\
+HostKey /etc/ssh/ssh_host_ed25519_key
+PermitRootLogin prohibit-password
+UseDNS no
+UsePAM no
+MaxSessions 100
+"""
+
+
+def _run(*words: str | pathlib.Path, timeout: float = 300) -> str:
+    return command.run(words, timeout=timeout, log=_LOG)
+
+
+def _digest(*parts: bytes | str) -> str:
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(part.encode() if isinstance(part, str) else part)
+    return total.hexdigest()
+
+
+def build() -> None:
+    """Make what is missing or made from another recipe."""
+    packages.install(layout.settings(), _MACHINE)
+    recipe = [pathlib.Path(__file__), *sorted(layout.FILES.iterdir())]
+    constraints = (layout.REPO / "constraints.txt").read_bytes()
+    wanted = _digest(*(path.read_bytes() for path in recipe), constraints)
+    stamp = layout.HOME / "built-from"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    stamp.unlink(missing_ok=True)
+    work = layout.HOME / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    layout.HOME.chmod(0o700)
+    root = _unpack(_bootstrap(work), work)
+    _install_python(root, work)
+    _configure(root)
+    _write_initrd(root, work)
+    _write_disk(root)
+    shutil.rmtree(root)
+    stamp.write_text(wanted)
+
+
+def _bootstrap(work: pathlib.Path) -> pathlib.Path:
+    """The archive of a Debian with the packages, made from the machine's sources."""
+    archive = work / f"debian-{_digest(*_HOST)[:12]}.tar"
+    if archive.exists():
+        return archive
+    say("building Debian for the PMEM hosts")
+    listing = _run(
+        *("apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(ORIGIN)"),
+        *("Created-By: Packages", "Component: main"),
+    )
+    found = (line.split() for line in listing.splitlines())
+    sources = [
+        f"deb {words[0]} {words[1]} main"
+        for words in found
+        if len(words) == 3 and words[1] in _SUITES and words[2] == "Debian"
+    ]
+    draft = archive.with_suffix(".new")
+    _run(
+        *("mmdebstrap", "--variant=minbase", "--format=tar"),
+        f"--include={','.join(_HOST)}",
+        '--aptopt=APT::Install-Recommends "false"',
+        "--dpkgopt=path-exclude=/usr/share/doc/*",
+        "--dpkgopt=path-exclude=/usr/share/man/*",
+        "--dpkgopt=path-exclude=/usr/share/locale/*",
+        "bookworm",
+        draft,
+        *sources,
+        timeout=900,
+    )
+    draft.rename(archive)
+    return archive
+
+
+def _unpack(archive: pathlib.Path, work: pathlib.Path) -> pathlib.Path:
+    root = work / "root"
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir()
+    without = ("--exclude=./dev/*", "--exclude=./boot/initrd*")
+    _run("tar", "-C", root, *without, "-xf", archive)
+    return root
+
+
+def _install_python(root: pathlib.Path, work: pathlib.Path) -> None:
+    """Put nova and what it needs into the disk, compiled by its own Python."""
+    say("installing the Python packages of the PMEM hosts")
+    venv = work / "venv"
+    python, uv = venv / "bin/python", venv / "bin/uv"
+    if not uv.exists():
+        base = pathlib.Path(getattr(sys, "_base_executable", sys.executable))
+        _run(base, "-m", "venv", "--clear", venv)
+        _run(python, "-m", "pip", "install", "--quiet", "uv")
+    target = root / "opt/python"
+    command.run(
+        [
+            *(uv, "pip", "install", "--quiet", "--target", target),
+            *("--python", python, "--python-version", "3.11"),
+            *("--constraint", layout.REPO / "constraints.txt", "nova"),
+        ],
+        timeout=900,
+        log=_LOG,
+        env=uv_source.environment([str(python), "-m", "pip"]),
+    )
+    for tests in [*target.glob("*/tests"), *target.glob("*/*/tests")]:
+        shutil.rmtree(tests, ignore_errors=True)
+    _run(
+        *("chroot", root, "python3", "-m", "compileall", "-q", "/opt/python"),
+        timeout=600,
+    )
+    (root / "usr/lib/python3/dist-packages/nova.pth").write_text("/opt/python\n")
+
+
+def _configure(root: pathlib.Path) -> None:
+    for name in ("host-init", "host-namespaces", "host-worker"):
+        shutil.copy(layout.FILES / name, root / "usr/sbin")
+    if not layout.KEY.exists():
+        _make_key(layout.KEY)
+    ssh = root / "root/.ssh"
+    ssh.mkdir(mode=0o700)
+    shutil.copy(layout.KEY, ssh / "id_ed25519")
+    shutil.copy(layout.KEY.with_suffix(".pub"), ssh / "authorized_keys")
+    (ssh / "config").write_text(_SSH_CONFIG)
+    etc = root / "etc/ssh"
+    for key in etc.glob("ssh_host_*"):
+        key.unlink()
+    _make_key(etc / "ssh_host_ed25519_key")
+    (etc / "sshd_config").write_text(_SSHD_CONFIG)
+
+
+def _make_key(path: pathlib.Path) -> None:
+    _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path)
+
+
+def _write_initrd(root: pathlib.Path, work: pathlib.Path) -> None:
+    (modules,) = (root / "usr/lib/modules").iterdir()
+    shutil.copy(root / "boot" / f"vmlinuz-{modules.name}", layout.KERNEL)
+    tree = work / "initrd"
+    shutil.rmtree(tree, ignore_errors=True)
+    for name in ("bin", "lib", "proc", "sys", "dev", "newroot"):
+        (tree / name).mkdir(parents=True)
+    shutil.copy(root / "bin/busybox", tree / "bin")
+    shutil.copy(layout.FILES / "initrd-init", tree / "init")
+    by_name = {path.stem: path for path in modules.rglob("*.ko")}
+    for name in _BOOT_MODULES:
+        shutil.copy(by_name[name], tree / "lib")
+    (tree / "modules").write_text("\n".join(_BOOT_MODULES) + "\n")
+    names = "\n".join(str(p.relative_to(tree)) for p in sorted(tree.rglob("*")))
+    archive = subprocess.run(
+        ["cpio", "--quiet", "-R", "0:0", "-o", "-H", "newc"],
+        input=names.encode(),
+        stdout=subprocess.PIPE,
+        cwd=tree,
+        timeout=60,
+        check=True,
+    ).stdout
+    plain = layout.INITRD.with_suffix("")
+    plain.write_bytes(archive)
+    _run("gzip", "-9", "-f", plain)
+    shutil.rmtree(tree)
+
+
+def _write_disk(root: pathlib.Path) -> None:
+    layout.DISK.unlink(missing_ok=True)
+    with layout.DISK.open("wb") as file:
+        os.truncate(file.fileno(), _DISK_MIB << 20)
+    options = "root_owner=0:0,lazy_itable_init=1,lazy_journal_init=1"
+    _run(
+        *("mke2fs", "-q", "-t", "ext4", "-L", "pmemroot", "-m", "0"),
+        *("-E", options, "-d", root, layout.DISK),
+    )
