@@ -177,13 +177,21 @@ def kill_daxio(pid: int, device: str) -> None:
 
 
 def names_daxio(pid: int, device: str) -> bool:
-    """Whether the command line of process ``pid`` runs daxio at ``device``."""
+    """Whether the command line of process ``pid`` runs daxio at ``device``.
+
+    Between two commands of a chain that is true of the shell alone.
+    """
     line = command_line(pid)
     return "daxio" in line and names_device(line, device)
 
 
 def names_device(line: str, device: str) -> bool:
-    """Whether a command line has ``device`` in it, and not just a longer name."""
+    """Whether a command line has ``device`` in it, and not just a longer name.
+
+    An ssh means a device of another host, which may well have the same name.
+    """
+    if os.path.basename(line.partition(" ")[0]) == "ssh":
+        return False
     return re.search(re.escape(device) + r"(?![0-9])", line) is not None
 
 

@@ -41,21 +41,34 @@ def end_copy(mark: str) -> None:
             continue  # it has ended, or belongs to somebody else
 
 
-def release(path: str) -> None:
+def release(path: str) -> bool:
     """Kill every daxio at a device of this host and wait until it has gone.
 
+    A shell that would run the next daxio is killed as well. What is just being started
+    has no command line yet: to be sure, call it again after the device was zeroed.
+
+    :returns: whether there was one, that may have written
     :raises: nova_ext.virt.pmem_host.CopyError when something stays at the device
     """
+    killed = False
+
+    def kill() -> bool:
+        nonlocal killed
+        found = _kill_at(path)
+        killed = killed or found
+        return found
+
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_result(bool),
         stop=tenacity.stop_after_delay(_PATIENCE),
         wait=tenacity.wait_fixed(0.1),
         retry_error_callback=lambda state: None,
     )
-    retrying(_kill_at, path)
+    retrying(kill)
     if left := _at(path):
         words = privileged.command_line(left[0])[:100]
         raise pmem_host.CopyError(f"{path} is in use by process {left[0]} ({words})")
+    return killed
 
 
 def _kill_at(path: str) -> bool:

@@ -110,12 +110,15 @@ class Ledger:
     def _zero(self, device: pmem_host.Device) -> None:
         pmem.check(device)
         pmem_fence.release(device.path)
-        try:
-            for at in range(0, device.size, pmem.PIECE):
-                length = min(pmem.PIECE, device.size - at)
-                privileged.zero(device.path, at, length, self._timeout())
-        except (privileged.DeviceError, privileged.DaxioError) as exc:
-            raise pmem_host.CopyError(str(exc)) from exc
+        disturbed = True
+        while disturbed:
+            try:
+                for at in range(0, device.size, pmem.PIECE):
+                    length = min(pmem.PIECE, device.size - at)
+                    privileged.zero(device.path, at, length, self._timeout())
+            except (privileged.DeviceError, privileged.DaxioError) as exc:
+                raise pmem_host.CopyError(str(exc)) from exc
+            disturbed = pmem_fence.release(device.path)
 
     @contextlib.contextmanager
     def _locked(self, name: str) -> Iterator[pathlib.Path]:

@@ -480,6 +480,10 @@ def test_kill_of_a_process_that_has_ended(memory: pmem_hosts.Memory) -> None:
         ("daxio -o /dev/dax0.10 -s 0", False),
         ("daxio -o /dev/dax0x1", False),
         ("daxio -o /dev/dax1.0 -s 0", False),
+        ("sh -c daxio -o /dev/dax0.1 -s 0 && daxio -o /dev/dax0.1 -s 1", True),
+        ("sshd: daxio -o /dev/dax0.1", True),
+        ("/usr/bin/ssh -T other daxio -o /dev/dax0.1 -s 0", False),
+        ("ssh other daxio -o /dev/dax0.1 -s 0", False),
     ],
 )
 def test_names_device(line: str, named: bool) -> None:

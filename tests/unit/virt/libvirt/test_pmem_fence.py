@@ -16,6 +16,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -115,8 +116,28 @@ def test_release_kills_the_shell_that_would_run_the_next_daxio(
     assert memory.left() == []
 
 
+def test_release_between_two_commands_of_a_chain(start: Start, device: str) -> None:
+    """Then nobody but the shell knows of the device."""
+    shell = start("sh", "-c", f"kill -STOP $$; daxio -o {device} && daxio -o {device}")
+    assert pmem_fence.release(device)
+    assert shell.wait(10) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("program", ["ssh", "/usr/bin/ssh"])
+def test_release_spares_the_copy_to_a_device_of_that_name_elsewhere(
+    device: str, program: str
+) -> None:
+    command = f"daxio -o {device} -s 0 && daxio -o {device} -s 1"
+    # A script would have its interpreter as the first word.
+    words = [program, "-c", "import time; time.sleep(60)", command]
+    with subprocess.Popen(words, executable=sys.executable) as copy:
+        assert not pmem_fence.release(device)
+        assert runs(copy)
+        copy.kill()
+
+
 def test_release_of_a_device_that_nobody_has(device: str) -> None:
-    pmem_fence.release(device)
+    assert not pmem_fence.release(device)
 
 
 @pytest.mark.parametrize("form", ["{}", "mem-path={},size=4096", '{{"mem-path":"{}"}}'])

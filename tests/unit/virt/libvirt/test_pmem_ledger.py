@@ -13,6 +13,7 @@
 """What a host remembers of devices that hold data of nobody."""
 
 import pathlib
+import signal
 import subprocess
 import threading
 
@@ -224,6 +225,28 @@ def test_device_of_a_guest_is_not_zeroed(
         guest.kill()
     assert not host.is_zero("a")
     assert host.ledger.names() == ["a"]
+
+
+def test_device_is_zeroed_again_if_a_daxio_was_there_meanwhile(
+    host: Host, memory: pmem_hosts.Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was just being started at the first look has no command line yet."""
+    late = memory.program(memory.here, "late", "#!/bin/sh\nkill -STOP $$\n")
+    zero, started = privileged.zero, []
+    path = host.devices["a"].path
+
+    def write(device: str, at: int, length: int, timeout: float) -> None:
+        zero(device, at, length, timeout)
+        if at == 3 * MIB and not started:
+            pathlib.Path(path).write_bytes(b"x" * SIZE)
+            started.append(subprocess.Popen([str(late), "daxio", "-o", path]))
+
+    monkeypatch.setattr(privileged, "zero", write)
+    host.ledger.add(["a"])
+    host.ledger.clean(["a"])
+    assert started[0].wait(10) == -signal.SIGKILL
+    assert host.is_zero("a")
+    assert host.ledger.names() == []
 
 
 def test_device_is_not_handed_over_while_it_is_zeroed(
