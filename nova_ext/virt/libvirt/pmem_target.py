@@ -19,6 +19,7 @@ keys that a cold migration needs anyway.
 """
 
 import contextlib
+import fcntl
 import os
 import pathlib
 import shlex
@@ -35,6 +36,7 @@ from nova_ext.virt.libvirt import pmem
 MARKER = "NOVA_EXT_COPY_PMEM"
 
 _PROBE = 4096  # bytes; zeroed before they are overwritten
+_ROOM = 1 << 20  # bytes that wait in the FIFO, so that ssh and daxio run side by side
 _LAST_WORDS = 5  # s; what an ssh gets to say why it ends
 
 
@@ -169,6 +171,8 @@ class _Link:
         try:
             # Between two pieces, this end alone keeps the FIFO from ending.
             self._writer = os.open(self._fifo, os.O_WRONLY)
+            with contextlib.suppress(OSError):  # a busy user may not have as much
+                fcntl.fcntl(self._writer, fcntl.F_SETPIPE_SZ, _ROOM)
             os.set_blocking(reader, True)
             with self._errors.open("wb") as errors:
                 self.process = subprocess.Popen(
