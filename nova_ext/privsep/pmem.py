@@ -12,9 +12,11 @@
 
 """Owns everything about persistent memory that runs as root; one short call at a time.
 
-A call moves at most one piece of a device, so that it ends within its timeout and no
-other work of nova-compute's privileged daemon waits long. Paths come from outside: each
-call checks that it touches nothing but a device that the kernel lists as device-dax.
+A call writes at most one piece of a device or reads at most one batch, so that it ends
+within its timeout and no other work of nova-compute's privileged daemon waits long.
+What touches a device is a program of its own: a bad block kills it, not the daemon.
+Paths come from outside: each call checks that it touches nothing but a device that the
+kernel lists as device-dax.
 
 daxio opens both ends read-write, ends with status 0 after a short copy and creates a
 missing output path as a plain file (pmdk 1.12.1): the number of bytes that it reports
@@ -23,16 +25,16 @@ is checked, and the device before it.
 
 import contextlib
 import errno
-import hashlib
-import mmap
+import json
 import os
 import pathlib
 import re
 import signal
 import stat
 import subprocess
-from collections.abc import Iterator, Sequence
-from typing import IO
+import sys
+from collections.abc import Sequence
+from typing import IO, Any
 
 import nova.privsep
 
@@ -40,8 +42,7 @@ _DEVICE = re.compile(r"/dev/(dax[0-9]+\.[0-9]+)")
 _COPIED = re.compile(r"copied ([0-9]+) bytes")
 _SYSFS = pathlib.Path("/sys/bus/dax/devices")
 
-#: What a scan looks at in one go, in bytes.
-_BLOCK = 1 << 20
+_READER = str(pathlib.Path(__file__).with_name("pmem_read.py"))
 
 #: A run of zeros shorter than this, in bytes, is not worth a command of its own.
 SHORTEST_ZEROS = 8 << 20
@@ -131,40 +132,29 @@ def zero(target: str, seek: int, length: int, timeout: float) -> None:
 
 
 @nova.privsep.sys_admin_pctxt.entrypoint
-def scan(source: str, offset: int, length: int) -> list[tuple[int, int]]:
+def scan(
+    source: str, offset: int, length: int, timeout: float
+) -> list[tuple[int, int]]:
     """Where a range of a device has data.
 
+    :param timeout: seconds
     :returns: offset and length of each run of data, in order; zeros between two of them
         that are shorter than :data:`SHORTEST_ZEROS` count as data
     :raises: DeviceError
     """
-    runs: list[tuple[int, int]] = []
-    begin = end = -1
-    zeros = bytes(_BLOCK)
-    for at, block in _blocks(source, offset, length):
-        if block == (zeros if len(block) == _BLOCK else bytes(len(block))):
-            continue
-        if begin >= 0 and at - end >= SHORTEST_ZEROS:
-            runs.append((begin, end - begin))
-            begin = -1
-        if begin < 0:
-            begin = at
-        end = at + len(block)
-    if begin >= 0:
-        runs.append((begin, end - begin))
-    return runs
+    zeros = f"--zeros={SHORTEST_ZEROS}"
+    runs = _read("scan", source, offset, length, timeout, zeros)
+    return [(at, count) for at, count in runs]
 
 
 @nova.privsep.sys_admin_pctxt.entrypoint
-def digest(path: str, offset: int, length: int) -> str:
+def digest(path: str, offset: int, length: int, timeout: float) -> str:
     """The BLAKE2b digest of a range of a device, as 64 hexadecimal digits.
 
+    :param timeout: seconds
     :raises: DeviceError
     """
-    total = hashlib.blake2b(digest_size=32)
-    for _at, block in _blocks(path, offset, length):
-        total.update(block)
-    return total.hexdigest()
+    return str(_read("digest", path, offset, length, timeout))
 
 
 @nova.privsep.sys_admin_pctxt.entrypoint
@@ -204,19 +194,32 @@ def command_line(pid: int) -> str:
     return line.replace(b"\0", b" ").decode(errors="replace")
 
 
-def _blocks(path: str, offset: int, length: int) -> Iterator[tuple[int, bytes]]:
-    """A range of a device in blocks, each with its offset."""
+def _read(
+    what: str, path: str, offset: int, length: int, timeout: float, *options: str
+) -> Any:
+    """What the program that reads devices says of a range."""
     size, _align = check(path)
     if offset < 0 or offset + length > size:
         raise DeviceError(f"{path} ends at {size}, before {offset + length}")
+    numbers = [str(number) for number in (size, offset, length)]
     try:
-        with open(path, "rb") as device:
-            view = mmap.mmap(device.fileno(), size, mmap.MAP_SHARED, mmap.PROT_READ)
-    except (OSError, ValueError) as exc:
+        done = subprocess.run(
+            [sys.executable, "-IS", _READER, *options, what, path, *numbers],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as exc:
+        raise DeviceError(f"{path} could not be read within {timeout} s") from exc
+    except OSError as exc:
         raise DeviceError(f"{path} cannot be read: {exc}") from exc
-    with view:
-        for at in range(offset, offset + length, _BLOCK):
-            yield at, view[at : min(at + _BLOCK, offset + length)]
+    if done.returncode == -signal.SIGBUS:
+        raise DeviceError(f"{path} cannot be read, it seems to have a bad block")
+    if done.returncode != 0:
+        said = done.stderr.decode(errors="replace").strip()[-300:]
+        raise DeviceError(f"{path} cannot be read: {done.returncode} {said}")
+    return json.loads(done.stdout)
 
 
 def _daxio(

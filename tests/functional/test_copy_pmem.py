@@ -71,10 +71,12 @@ class Devices:
         self.before("zero", target)
         self.content[target][seek : seek + length] = bytes(length)
 
-    def scan(self, source: str, offset: int, length: int) -> list[tuple[int, int]]:
+    def scan(
+        self, source: str, offset: int, length: int, timeout: float
+    ) -> list[tuple[int, int]]:
         return [(offset, length)]
 
-    def digest(self, path: str, offset: int, length: int) -> str:
+    def digest(self, path: str, offset: int, length: int, timeout: float) -> str:
         self.before("digest", path)
         return bytes(self.content[path][offset : offset + length]).hex()
 

@@ -61,7 +61,12 @@ Batch = tuple[Device, Device, Piece]
 
 
 class Target(Protocol):
-    """Where the data goes."""
+    """Where the data goes.
+
+    :ivar timeout: seconds in which a piece has to be there
+    """
+
+    timeout: float
 
     def probe(self, devices: Sequence[Device]) -> None:
         """Zero a little of each device, to know that it can be written.
@@ -176,7 +181,12 @@ class Copy:
             if piece.source is None:
                 return
             try:
-                here = privileged.digest(source.path, piece.source, piece.length)
+                here = privileged.digest(
+                    source.path,
+                    piece.source,
+                    piece.length,
+                    patience(piece.length, self._target.timeout),
+                )
             except privileged.DeviceError as exc:
                 raise CopyError(str(exc)) from exc
             if here != digest(target, piece.target, piece.length):
@@ -210,7 +220,7 @@ class Copy:
             with contextlib.suppress(queue.Empty):
                 while self._failure is None:
                     source, target, batch = work.get_nowait()
-                    pieces = split(source.path, batch)
+                    pieces = split(source.path, batch, self._target.timeout)
                     for length in self._target.write(source, target, pieces):
                         self._count(length)
         except Exception as exc:
@@ -237,9 +247,15 @@ def batches(size: int, room: int, streams: int) -> list[Piece]:
     return found
 
 
-def split(path: str, batch: Piece) -> list[Piece]:
+def patience(length: int, timeout: float) -> float:
+    """Seconds to read so many bytes in, if a piece may take ``timeout``."""
+    return timeout * -(-length // PIECE)
+
+
+def split(path: str, batch: Piece, timeout: float) -> list[Piece]:
     """The pieces of a batch in order: its data, and the zeros around it.
 
+    :param timeout: seconds in which a piece has to be read
     :raises: nova_ext.privsep.pmem.DeviceError
     """
     if batch.source is None:
@@ -247,7 +263,8 @@ def split(path: str, batch: Piece) -> list[Piece]:
     shift = batch.target - batch.source
     pieces: list[Piece] = []
     at = batch.target
-    for offset, length in privileged.scan(path, batch.source, batch.length):
+    limit = patience(batch.length, timeout)
+    for offset, length in privileged.scan(path, batch.source, batch.length, limit):
         begin = offset + shift
         pieces += _cut(Piece(None, at, begin - at))
         pieces += _cut(Piece(offset, begin, length))

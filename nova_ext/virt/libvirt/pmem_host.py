@@ -101,8 +101,9 @@ class LibvirtPmemHost:
         device = self._find(name)
         if device is None:
             raise pmem_host.CopyError(f"there is no namespace {name} on this host")
+        limit = pmem.patience(length, CONF.nova_ext.pmem_copy_timeout)
         try:
-            return privileged.digest(device.path, offset, length)
+            return privileged.digest(device.path, offset, length, limit)
         except privileged.DeviceError as exc:
             raise pmem_host.CopyError(str(exc)) from exc
 

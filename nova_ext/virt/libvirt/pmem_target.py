@@ -38,6 +38,7 @@ MARKER = "NOVA_EXT_COPY_PMEM"
 _PROBE = 4096  # bytes; zeroed before they are overwritten
 _ROOM = 1 << 20  # bytes that wait in the FIFO, so that ssh and daxio run side by side
 _LAST_WORDS = 5  # s; what an ssh gets to say why it ends
+_UNDERWAY = 8 << 20  # bytes; more than ssh, sshd and the pipes hold together
 
 
 class Local:
@@ -47,14 +48,14 @@ class Local:
     """
 
     def __init__(self, timeout: float) -> None:
-        self._timeout = timeout
+        self.timeout = timeout
         self._stopped = threading.Event()
 
     def probe(self, devices: Sequence[pmem_host.Device]) -> None:
         """See :meth:`nova_ext.virt.libvirt.pmem.Target.probe`."""
         try:
             for device in devices:
-                privileged.zero(device.path, 0, _PROBE, self._timeout)
+                privileged.zero(device.path, 0, _PROBE, self.timeout)
         except (privileged.DeviceError, privileged.DaxioError) as exc:
             raise pmem_host.CopyError(str(exc)) from exc
 
@@ -65,7 +66,7 @@ class Local:
         pieces: Sequence[pmem.Piece],
     ) -> Iterator[int]:
         """See :meth:`nova_ext.virt.libvirt.pmem.Target.write`."""
-        timeout = self._timeout
+        timeout = self.timeout
         for piece in pieces:
             if self._stopped.is_set():
                 return
@@ -97,7 +98,7 @@ class Remote:
     ) -> None:
         self._ssh = list(ssh)
         self._daxio = [*prefix, "daxio"]
-        self._timeout = timeout
+        self.timeout = timeout
         self._environment = {**os.environ, MARKER: mark}
         self._lock = threading.Lock()
         self._links: set[_Link] = set()
@@ -119,13 +120,15 @@ class Remote:
         """See :meth:`nova_ext.virt.libvirt.pmem.Target.write`."""
         command = " && ".join(self._command(target, piece) for piece in pieces)
         with self._link(command) as link:
-            # While the destination makes zeros, it takes no data.
-            patience = self._timeout
+            # While the destination makes zeros, it takes no data; that they are done is
+            # seen when more of what follows got through than fits on the way.
+            patience = self.timeout
             for piece in pieces:
                 if piece.source is not None:
                     link.feed(source.path, piece.source, piece.length, patience)
-                    patience = 0
-                patience += self._timeout
+                    if piece.length > _UNDERWAY:
+                        patience = 0
+                patience += self.timeout
                 yield piece.length
             link.finish([piece.length for piece in pieces], patience)
 

@@ -19,6 +19,7 @@ import random
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -146,8 +147,8 @@ def test_nothing_is_done_to_what_is_no_device(
             lambda: pmem.copy(bad, 0, good, 0, 1, TIMEOUT),
             lambda: pmem.copy(good, 0, bad, 0, 1, TIMEOUT),
             lambda: pmem.zero(bad, 0, 1, TIMEOUT),
-            lambda: pmem.scan(bad, 0, 1),
-            lambda: pmem.digest(bad, 0, 1),
+            lambda: pmem.scan(bad, 0, 1, TIMEOUT),
+            lambda: pmem.digest(bad, 0, 1, TIMEOUT),
         ):
             with pytest.raises(pmem.DeviceError):
                 refused()
@@ -358,7 +359,7 @@ def test_scan(
         # A gap that is one block too short, one that is five bytes too short.
         "end": [(0, len(filled))],
     }
-    found = pmem.scan(source.path, 0, len(filled))
+    found = pmem.scan(source.path, 0, len(filled), TIMEOUT)
     assert found == (expected[runs] if isinstance(runs, str) else runs)
 
 
@@ -367,8 +368,8 @@ def test_scan_of_a_part(memory: pmem_hosts.Memory) -> None:
     filled = b"x" * begin + bytes(GAP) + b"x" + bytes(end - begin - GAP - 1) + b"x"
     source = memory.device("dax1.0", filled)
     # What lies before and behind is not looked at.
-    assert pmem.scan(source.path, begin, end - begin) == [(begin + GAP, MIB)]
-    assert pmem.scan(source.path, begin, GAP) == []
+    assert pmem.scan(source.path, begin, end - begin, TIMEOUT) == [(begin + GAP, MIB)]
+    assert pmem.scan(source.path, begin, GAP, TIMEOUT) == []
 
 
 def test_scan_tells_all_data(memory: pmem_hosts.Memory) -> None:
@@ -379,7 +380,7 @@ def test_scan_tells_all_data(memory: pmem_hosts.Memory) -> None:
         for place in places:
             filled[place] = 1
         path = memory.device(f"dax2.{sum(places)}", bytes(filled)).path
-        found = pmem.scan(path, 0, size)
+        found = pmem.scan(path, 0, size, TIMEOUT)
         at = 0
         for offset, length in found:
             assert offset >= at
@@ -393,7 +394,7 @@ def test_scan_tells_all_data(memory: pmem_hosts.Memory) -> None:
 def test_digest(memory: pmem_hosts.Memory) -> None:
     source = memory.device("dax1.0", DATA)
     expected = hashlib.blake2b(DATA[7 : 3 * MIB], digest_size=32).hexdigest()
-    assert pmem.digest(source.path, 7, 3 * MIB - 7) == expected
+    assert pmem.digest(source.path, 7, 3 * MIB - 7, TIMEOUT) == expected
     assert re.fullmatch("[0-9a-f]{64}", expected)
 
 
@@ -403,9 +404,9 @@ def test_nothing_is_read_beyond_the_ends(
 ) -> None:
     source = memory.device("dax1.0", DATA)
     with pytest.raises(pmem.DeviceError, match=f"ends at {SIZE}"):
-        pmem.digest(source.path, offset, length)
+        pmem.digest(source.path, offset, length, TIMEOUT)
     with pytest.raises(pmem.DeviceError, match=f"ends at {SIZE}"):
-        pmem.scan(source.path, offset, length)
+        pmem.scan(source.path, offset, length, TIMEOUT)
 
 
 def test_device_that_cannot_be_read(memory: pmem_hosts.Memory) -> None:
@@ -413,7 +414,7 @@ def test_device_that_cannot_be_read(memory: pmem_hosts.Memory) -> None:
     os.unlink(source.path)
     os.mkdir(source.path)
     with pytest.raises(pmem.DeviceError, match="cannot be read"):
-        pmem.digest(source.path, 0, 1)
+        pmem.digest(source.path, 0, 1, TIMEOUT)
 
 
 def test_device_that_is_smaller_than_the_kernel_says(
@@ -422,7 +423,67 @@ def test_device_that_is_smaller_than_the_kernel_says(
     source = memory.device("dax1.0", DATA)
     memory.kernel_says("dax1.0", "size", str(SIZE + 4096))
     with pytest.raises(pmem.DeviceError, match="cannot be read"):
-        pmem.scan(source.path, 0, SIZE)
+        pmem.scan(source.path, 0, SIZE, TIMEOUT)
+
+
+BAD_BLOCK = """#!{python} -IS
+import mmap, os, runpy, sys
+real = mmap.mmap
+def broken(*args):
+    view = real(*args)
+    os.truncate({path!r}, {size})
+    return view
+mmap.mmap = broken
+sys.argv = sys.argv[2:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_device_with_a_bad_block_kills_its_reader_alone(
+    memory: pmem_hosts.Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind the end of its file, a mapping is as broken as at a bad block."""
+    script = {"python": sys.executable, "size": 4 * MIB}
+    for number, read in enumerate((pmem.scan, pmem.digest)):
+        path = memory.device(f"dax1.{number}", DATA).path
+        program = BAD_BLOCK.format(**script, path=path)
+        reader = memory.program(memory.here, "python", program)
+        monkeypatch.setattr(sys, "executable", str(reader))
+        with pytest.raises(pmem.DeviceError, match="seems to have a bad block"):
+            read(path, 0, SIZE, TIMEOUT)
+        # In front of it, the device can be read.
+        os.truncate(path, SIZE)
+        read(path, 0, 4 * MIB, TIMEOUT)
+
+
+def test_reader_that_is_killed(
+    memory: pmem_hosts.Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = memory.device("dax1.0", DATA)
+    killed = memory.program(memory.here, "python", "#!/bin/sh\nkill -KILL $$\n")
+    monkeypatch.setattr(sys, "executable", str(killed))
+    with pytest.raises(pmem.DeviceError, match=r"dax1.0 cannot be read: -9"):
+        pmem.digest(source.path, 0, SIZE, TIMEOUT)
+
+
+def test_reader_that_hangs_is_killed(
+    memory: pmem_hosts.Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = memory.device("dax1.0", DATA)
+    slow = memory.program(memory.here, "python", HANG)
+    monkeypatch.setattr(sys, "executable", str(slow))
+    with pytest.raises(pmem.DeviceError, match=r"not be read within 0.2 s"):
+        pmem.scan(source.path, 0, SIZE, 0.2)
+    assert memory.left() == []
+
+
+def test_reader_that_cannot_be_run(
+    memory: pmem_hosts.Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = memory.device("dax1.0", DATA)
+    monkeypatch.setattr(sys, "executable", str(memory.here / "nopython"))
+    with pytest.raises(pmem.DeviceError, match=r"cannot be read: .*nopython"):
+        pmem.scan(source.path, 0, SIZE, TIMEOUT)
 
 
 # Processes

@@ -27,6 +27,7 @@ from tests.unit.pmem_hosts import MIB
 
 GIB = 1 << 30
 LABEL = pmem.LABEL
+TIMEOUT = 20
 
 
 def device(name: str, size: int, label: str = "L", align: int = 2 * MIB) -> pmem.Device:
@@ -138,13 +139,14 @@ def test_split_covers_a_batch(
         (a, b - a) for a, b in zip(edges[::2], edges[1::2], strict=True) if b - a > 0
     ]
 
-    def scan(path: str, offset: int, size: int) -> list[tuple[int, int]]:
+    def scan(path: str, offset: int, size: int, limit: float) -> list[tuple[int, int]]:
+        assert limit == TIMEOUT * -(-size // pmem.PIECE)
         assert (path, offset, size) == ("/dev/s", begin, length)
         return runs
 
     monkeypatch.setattr(privileged, "scan", scan)
     batch = pmem.Piece(begin, begin + shift, length)
-    pieces = pmem.split("/dev/s", batch)
+    pieces = pmem.split("/dev/s", batch, TIMEOUT)
     covered(pieces, begin + shift, begin + shift + length)
     assert all(each.length <= pmem.PIECE for each in pieces)
     data = [each for each in pieces if each.source is not None]
@@ -159,7 +161,7 @@ def test_split_covers_a_batch(
 
 def test_split_of_zeros_scans_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(privileged, "scan")
-    pieces = pmem.split("/dev/s", pmem.Piece(None, 7, 3 * pmem.PIECE + 1))
+    pieces = pmem.split("/dev/s", pmem.Piece(None, 7, 3 * pmem.PIECE + 1), TIMEOUT)
     covered(pieces, 7, 8 + 3 * pmem.PIECE)
     assert [each.length for each in pieces] == [*[pmem.PIECE] * 3, 1]
     assert all(each.source is None for each in pieces)
@@ -172,6 +174,7 @@ def test_split_of_zeros_scans_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 class FakeTarget:
     """Takes pieces; :ivar:`on_write` happens in a stream before each of them."""
 
+    timeout: float = TIMEOUT
     pieces: list[tuple[str, pmem.Piece]] = dataclasses.field(default_factory=list)
     threads: set[int] = dataclasses.field(default_factory=set)
     probed: list[str] = dataclasses.field(default_factory=list)
@@ -203,7 +206,9 @@ class FakeTarget:
 @pytest.fixture
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything is data, and little of it is a batch."""
-    monkeypatch.setattr(privileged, "scan", lambda path, at, length: [(at, length)])
+    monkeypatch.setattr(
+        privileged, "scan", lambda path, at, length, limit: [(at, length)]
+    )
     monkeypatch.setattr(pmem, "BATCH", 2 * MIB)
     monkeypatch.setattr(pmem, "PIECE", MIB)
 
@@ -275,6 +280,7 @@ def test_stream_that_fails_stops_the_others_and_is_the_reason() -> None:
         the_copy.run()
     assert isinstance(caught.value.__cause__, privileged.DaxioError)
     assert target.pieces == []  # nobody took a second batch
+    assert target.stopped.is_set()
 
 
 @pytest.mark.usefixtures("_small")
@@ -306,7 +312,7 @@ def test_target_that_drops_a_piece_without_a_word_is_no_success() -> None:
 def test_source_that_cannot_be_scanned_is_no_success(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def scan(path: str, at: int, length: int) -> list[tuple[int, int]]:
+    def scan(path: str, at: int, length: int, limit: float) -> list[tuple[int, int]]:
         raise privileged.DeviceError("/dev/s cannot be read")
 
     monkeypatch.setattr(privileged, "scan", scan)
@@ -337,6 +343,7 @@ def test_stop_while_it_runs() -> None:
     with pytest.raises(pmem_host.CopyError, match="the guest was destroyed"):
         the_copy.run()
     stopper.join()
+    assert target.stopped.is_set()
 
 
 @pytest.mark.usefixtures("_small")
@@ -364,7 +371,7 @@ def pair(
 
 
 def digest(target: pmem.Device, offset: int, length: int) -> str:
-    return privileged.digest(target.path, offset, length)
+    return privileged.digest(target.path, offset, length, TIMEOUT)
 
 
 def test_verify_of_equal_devices(pair: tuple[pmem.Device, pmem.Device]) -> None:

@@ -159,7 +159,7 @@ def test_copy_that_does_not_fit(
 
 def test_digest(host: pmem_host.LibvirtPmemHost, driver: Driver) -> None:
     path = driver._vpmems_by_name["ns_1"].devpath
-    assert host.digest("ns_1", 5, 7) == privileged.digest(path, 5, 7)
+    assert host.digest("ns_1", 5, 7) == privileged.digest(path, 5, 7, 20)
     with pytest.raises(contract.CopyError, match="no namespace ns_2"):
         host.digest("ns_2", 0, 1)
     with pytest.raises(contract.CopyError, match="ends at"):
