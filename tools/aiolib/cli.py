@@ -154,12 +154,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="COMMAND")
     up = verbs.add_parser("up", help="install and start what is missing")
-    up.add_argument("--computes", type=int, metavar="N", help="compute hosts (2)")
+    up.add_argument("--computes", type=int, metavar="N", help="compute hosts (3)")
     up.add_argument(
         "--stock-compute",
         action="append",
         metavar="HOST",
-        help="a host whose nova-compute runs without the extension (cmp2); `none`",
+        help="a host whose nova-compute runs without the extension (cmp3); `none`",
     )
     up.set_defaults(call=_up)
     status = verbs.add_parser("status", help="what runs; exit 1 if not all does")

@@ -18,6 +18,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import fcntl
+import hashlib
 import pathlib
 import shutil
 import subprocess
@@ -33,6 +34,7 @@ from aiolib import (
     processes,
     records,
     services,
+    ssh,
     wheels,
 )
 from aiolib.progress import say
@@ -138,6 +140,7 @@ def up(s: Settings) -> None:
     _check(s)
     s.save()
     config.write(s, _prepare(s))
+    ssh.prepare(s)
     _stop_outdated(s)
     for host in s.hosts:
         hosts.start(s, host)
@@ -164,7 +167,8 @@ def up(s: Settings) -> None:
         _bootstrap(s, "ready")
     _discover(s)
     _once(s, "zones", " ".join(s.computes))
-    _once(s, "resources", guest.fingerprint(s))
+    recipe = hashlib.sha256((TOOLS / "aiolib/bootstrap.py").read_bytes()).hexdigest()
+    _once(s, "resources", f"{guest.fingerprint(s)} {recipe}")
     say(f"up, {len(started)} of {len(services.table(s))} services started")
 
 
@@ -222,6 +226,7 @@ def _guests(s: Settings) -> list[processes.Process]:
 def leftovers(s: Settings) -> list[str]:
     """What of the cloud is still on the machine, one text each."""
     left = [f"process {p.pid}: {p.command()[:150]}" for p in _ours(s)]
+    left += [f"network link {name}" for name in ssh.links(s)]
     for line in pathlib.Path("/proc/self/mounts").read_text().splitlines():
         target = line.split()[1]
         if target.startswith(f"{s.home}/"):
@@ -246,6 +251,7 @@ def down(s: Settings, *, purge: bool = False) -> list[str]:
         processes.end(guests, 5)
     processes.end(_recorded(s, [n for n in names if n not in holders]), 30)
     processes.end(_ours(s), 5)
+    ssh.remove_links(s)
     for line in pathlib.Path("/proc/self/mounts").read_text().splitlines():
         target = line.split()[1]
         if target.startswith(f"{s.home}/"):

@@ -24,7 +24,7 @@ import json
 import os
 import pathlib
 
-from aiolib import wheels
+from aiolib import devices, wheels
 from aiolib.settings import ADDRESS, REGION, STORAGE_HOST, Settings
 
 Ini = dict[str, dict[str, object]]
@@ -227,6 +227,7 @@ def _nova_compute(settings: Settings, host: str, virt_type: str) -> Ini:
         "connection_uri": "qemu:///system",
         "images_type": "qcow2",
         "nfs_mount_point_base": settings.state(f"nova-{host}") / "mnt",
+        "pmem_namespaces": devices.option(),
     }
     if settings.extended(host):
         content["DEFAULT"] |= {

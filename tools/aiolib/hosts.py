@@ -13,7 +13,7 @@
 """Compute and storage "hosts": own mount, host name and IPC namespaces; no services.
 
 A host's namespaces live as long as its holder process. They share the machine's
-network: every host has a loopback address of its own (Settings.host_address).
+network, except for the sshd of each (aiolib.ssh).
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import shutil
 import sys
 import uuid
+from typing import Any
 
-from aiolib import processes, records
+from aiolib import devices, processes, records, ssh
 from aiolib.settings import TOOLS, Settings
 
 # libvirt's directories and the name of each host's private one, short for sockets
@@ -84,8 +86,13 @@ def libvirt_socket(settings: Settings, host: str) -> pathlib.Path:
     return settings.host_dir(host) / "run" / "libvirt-sock"
 
 
-def _accounts(directory: pathlib.Path) -> dict[str, str]:
-    """libvirtd looks up its user before it reads that it is to use root."""
+def _accounts(
+    directory: pathlib.Path, root_home: pathlib.Path | None
+) -> dict[str, str]:
+    """libvirtd looks up its user before it reads that it is to use root.
+
+    :param root_home: the home directory of root, if it is to be another one
+    """
     added = {
         "/etc/passwd": "libvirt-qemu:x:64055:64055::/var/lib/libvirt:/usr/sbin/nologin",
         "/etc/group": "libvirt-qemu:x:64055:\nlibvirt:x:64056:",
@@ -95,9 +102,17 @@ def _accounts(directory: pathlib.Path) -> dict[str, str]:
         text = pathlib.Path(path).read_text()
         if "libvirt-qemu:" not in text:
             text = text.rstrip("\n") + f"\n{lines}\n"
+        if path == "/etc/passwd" and root_home:
+            pattern = re.compile(r"^(root(:[^:]*){4}):[^:]*", re.MULTILINE)
+            text = pattern.sub(rf"\1:{root_home}", text)
         copy = directory / pathlib.Path(path).name
         copy.write_text(text)
         binds[str(copy)] = path
+    # sshd lets nobody in whose password is locked, not even by a key
+    shadow = directory / "shadow"
+    shadow.touch(mode=0o600)
+    shadow.write_text("root:*:19000:0:99999:7:::\n")
+    binds[str(shadow)] = "/etc/shadow"
     return binds
 
 
@@ -140,18 +155,29 @@ def start(settings: Settings, host: str) -> bool:
     directory.mkdir(parents=True, exist_ok=True)
     if (directory / "hosts").exists():  # who outlived the namespaces' holder
         processes.end(processes.seeing(directory / "hosts", "/etc/hosts"), 5)
-    binds = _accounts(directory) | _names(settings, directory)
-    if host in settings.computes:
-        binds |= _libvirt(settings, directory)
+    computes = host in settings.computes
+    binds = _accounts(directory, ssh.home(settings, host) if computes else None)
+    binds |= _names(settings, directory)
+    plan: dict[str, Any] = {"name": host, "devices": []}
+    if computes:
+        devices.prepare(settings, host)
+        plan |= devices.plan(settings, host)
+        binds |= _libvirt(settings, directory) | plan["binds"]
     ready = directory / "ready"
     ready.unlink(missing_ok=True)
-    plan = directory / "plan.json"
-    plan.write_text(json.dumps({"name": host, "binds": binds, "ready": str(ready)}))
+    plan |= {
+        "binds": binds,
+        "ready": str(ready),
+        "scratch": str(directory / "scratch"),
+    }
+    plan_path = directory / "plan.json"
+    plan_path.write_text(json.dumps(plan))
     flags = ["--mount", "--uts", "--ipc", "--propagation", "private"]
+    holder = [sys.executable, "-m", "aiolib.host_holder", plan_path]
     records.spawn(
         settings,
         record_name(host),
-        ["unshare", *flags, "--", sys.executable, "-m", "aiolib.host_holder", plan],
+        ["unshare", *flags, "--", *holder],
         env={"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(TOOLS)},
     )
     records.wait(settings, record_name(host), ready.exists, timeout=20)

@@ -36,6 +36,8 @@ PACKAGES = (
     "qemu-utils",
     "seabios",
     "iproute2",
+    "openssh-client",
+    "openssh-server",
     # pbr asks it for the version of this project
     "git",
     # libvirt-python is built against Debian's libvirt

@@ -24,7 +24,7 @@ import signal
 import socket
 import sys
 
-from aiolib import command, config, hosts, processes, records
+from aiolib import command, config, hosts, processes, records, ssh
 from aiolib.settings import (
     ADDRESS,
     PORTS,
@@ -50,6 +50,7 @@ class Service:
     :param configs: files whose change asks for a restart
     :param extended: it loads the extension, so a change of its code does, too
     :param socket: the unix socket that tells that it is ready
+    :param endpoint: the address and port that tell it, outside PORTS
     """
 
     name: str
@@ -60,6 +61,7 @@ class Service:
     configs: tuple[pathlib.Path, ...] = ()
     extended: bool = False
     socket: pathlib.Path | None = None
+    endpoint: tuple[str, int] | None = None
 
     @property
     def listens(self) -> bool:
@@ -217,6 +219,14 @@ def _compute(s: Settings, host: str) -> list[Service]:
         host=host,
         socket=hosts.libvirt_socket(s, host),
     )
+    sshd = Service(
+        ssh.service_name(host),
+        ssh.sshd(s, host),
+        INFRASTRUCTURE,
+        host=host,
+        configs=(ssh.config_path(s, host),),
+        endpoint=(s.host_address(host), ssh.PORT),
+    )
     nova = Service(
         f"nova-compute-{host}",
         (str(s.venv / "bin/nova-compute"), "--config-file", str(config_file)),
@@ -225,7 +235,7 @@ def _compute(s: Settings, host: str) -> list[Service]:
         configs=(config_file,),
         extended=s.extended(host),
     )
-    return [libvirtd, nova]
+    return [libvirtd, sshd, nova]
 
 
 @functools.cache
@@ -282,9 +292,19 @@ def answers(s: Settings, service: Service) -> bool:
             return False
         finally:
             client.close()
+    if service.endpoint:
+        return _connects(service.endpoint)
     if service.listens:
         return _port_answers(s.port(service.name), http_too=service.stage > 0)
     return True
+
+
+def _connects(endpoint: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(endpoint, 2).close()
+        return True
+    except OSError:
+        return False
 
 
 def _port_answers(port: int, *, http_too: bool) -> bool:
@@ -293,8 +313,7 @@ def _port_answers(port: int, *, http_too: bool) -> bool:
             connection = http.client.HTTPConnection(ADDRESS, port, timeout=10)
             connection.request("GET", "/")
             return connection.getresponse().status < 500
-        socket.create_connection((ADDRESS, port), 2).close()
-        return True
+        return _connects((ADDRESS, port))
     except (OSError, http.client.HTTPException):
         return False
 

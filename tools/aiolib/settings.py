@@ -55,8 +55,8 @@ class Settings:
     home: pathlib.Path
     password: str
     port_offset: int = 20000
-    computes: tuple[str, ...] = ("cmp1", "cmp2")
-    stock_computes: tuple[str, ...] = ("cmp2",)
+    computes: tuple[str, ...] = ("cmp1", "cmp2", "cmp3")
+    stock_computes: tuple[str, ...] = ("cmp3",)
     stock: bool = False
 
     @property
@@ -100,8 +100,23 @@ class Settings:
         """Files of one host; short, for the sockets in it (108 bytes at most)."""
         return self.home / "h" / host
 
+    @property
+    def _network(self) -> str:
+        """Of the range for tests of networks (RFC 2544), one for each port offset."""
+        return f"198.18.{self.port_offset // 100 % 256}"
+
     def host_address(self, host: str) -> str:
-        return f"127.0.0.{11 + self.hosts.index(host)}"
+        """Where the host's sshd listens; nothing else does."""
+        return f"{self._network}.{11 + self.hosts.index(host)}"
+
+    @property
+    def link_address(self) -> str:
+        """The machine's own address on the links to the hosts."""
+        return f"{self._network}.1"
+
+    def link_name(self, host: str) -> str:
+        """The machine's end of the link to the host, 15 characters at most."""
+        return f"aio{self.port_offset // 100 % 256}-{host}"
 
     def port(self, service: str) -> int:
         return PORTS[service] + self.port_offset
