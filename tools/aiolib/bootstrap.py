@@ -36,8 +36,14 @@ ENDPOINTS = {
     "neutron": ("network", "network-stub", ""),
 }
 ROLES = ("service", "admin", "member", "reader")
-# name: memory in MiB
-FLAVORS = {"tiny": 128, "small": 192}
+# name: memory in MiB, extra specs
+FLAVORS: dict[str, tuple[int, dict[str, str]]] = {
+    "tiny": (128, {}),
+    "small": (192, {}),
+    "pmem.small": (128, {"hw:pmem": "SMALL"}),
+    "pmem.small.ram": (192, {"hw:pmem": "SMALL"}),
+    "pmem.small.big": (128, {"hw:pmem": "BIG,SMALL"}),
+}
 IMAGES = {
     "guest": {"hw_qemu_guest_agent": "yes"},
     "guest-noagent": {},
@@ -79,12 +85,16 @@ def identity(s: Settings, c: Connection) -> None:
                 region_id=settings.REGION,
             )
     user("demo", "demo", "member")
+    # so that an administrator chooses the host of a server of this project
+    demo, admin = api.find_project("demo"), api.find_user("admin")
+    api.assign_project_role_to_user(demo, admin, roles["admin"])
 
 
 def resources(s: Settings, c: Connection) -> None:
-    for name, memory in FLAVORS.items():
+    for name, (memory, specs) in FLAVORS.items():
         if not c.compute.find_flavor(name):
-            c.compute.create_flavor(name=name, ram=memory, vcpus=1, disk=1)
+            flavor = c.compute.create_flavor(name=name, ram=memory, vcpus=1, disk=1)
+            c.compute.create_flavor_extra_specs(flavor, specs)
     api: Any = c.image
     built_from = guest.fingerprint(s)
     for name, properties in IMAGES.items():
