@@ -17,14 +17,27 @@ Only `connect` needs openstacksdk, so the rest works with any Python 3.11.
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import hashlib
 import json
 import pathlib
+import re
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from aiolib import hosts, processes, records, services, settings
+from aiolib import (
+    devices,
+    hosts,
+    processes,
+    records,
+    services,
+    settings,
+    ssh,
+)
 from aiolib.settings import Failure, Settings
 
 if TYPE_CHECKING:
@@ -34,6 +47,10 @@ if TYPE_CHECKING:
 
 class AgentError(Exception):
     """The guest agent did not do it; the text is virsh's."""
+
+
+class GuestError(Exception):
+    """A program in the guest did not do it."""
 
 
 class Cloud:
@@ -62,9 +79,12 @@ class Cloud:
     def rabbit_url(self) -> str:
         return self.settings.rabbit_url
 
-    def connect(self, user: str = "demo", **options: Any) -> Connection:
+    def connect(
+        self, user: str = "demo", project: str | None = None, **options: Any
+    ) -> Connection:
         """An openstacksdk connection as `demo` (member) or `admin`.
 
+        :param project: `demo` for an administrator in the tenant's project
         :param options: more for openstack.connect, as compute_api_version="2.105"
         """
         import openstack
@@ -77,7 +97,7 @@ class Cloud:
                 "auth_url": self.auth_url,
                 "username": user,
                 "password": self.settings.password,
-                "project_name": user,
+                "project_name": project or user,
                 "user_domain_name": "Default",
                 "project_domain_name": "Default",
             },
@@ -110,6 +130,24 @@ class Cloud:
     def service_log(self, service: str) -> pathlib.Path:
         return records.log_path(self.settings, service)
 
+    @contextlib.contextmanager
+    def configured(self, service: str, section: str, **options: Any) -> Iterator[None]:
+        """Restart a service with other options, and with its own ones afterwards.
+
+        It answers then; a compute service may not have reported yet.
+        """
+        path = services.get(self.settings, service).configs[0]
+        before = path.read_text()
+        lines = [f"{name} = {value}\n" for name, value in options.items()]
+        # of an option that is there twice the last one counts
+        path.write_text(f"{before}\n[{section}]\n{''.join(lines)}")
+        try:
+            self.restart(service)
+            yield
+        finally:
+            path.write_text(before)
+            self.restart(service)
+
     def wait_reported(self, connection: Connection, host: str, timeout: float) -> None:
         """Wait until the nova-compute of `host` reports since its last start.
 
@@ -136,19 +174,26 @@ class Cloud:
         image: str = "guest",
         flavor: str = "tiny",
         agent: bool = True,
+        movable: bool = False,
     ) -> Server:
         """Boot a server without a network on a compute host; wait until it works.
 
         :param image: guest, guest-noagent or guest-require
         :param agent: also wait until the guest agent answers
+        :param movable: an administrator chooses the host; else the tenant does by its
+            availability zone, which the server then cannot leave
         """
         compute = connection.compute
-        server = compute.create_server(
+        creator, place = compute, {"availability_zone": host}
+        if movable:
+            creator = self.connect("admin", "demo", compute_api_version="2.74").compute
+            place = {"host": host}
+        server = creator.create_server(
             name=name,
             image_id=connection.image.find_image(image, ignore_missing=False).id,
             flavor_id=compute.find_flavor(flavor, ignore_missing=False).id,
             networks="none",
-            availability_zone=host,
+            **place,
         )
         server = compute.wait_for_server(server, wait=120, interval=0.5)
         if agent:
@@ -165,12 +210,13 @@ class Cloud:
         return hosts.join(self.settings, host)
 
     def find_host(self, server_id: str) -> str:
-        """The compute host whose libvirt knows the server."""
-        for host in self.settings.computes:
-            words = [*self.virsh(host), "list", "--all", "--uuid"]
-            done = subprocess.run(words, capture_output=True, text=True, timeout=30)
-            if server_id in done.stdout.split():
-                return host
+        """The compute host where the server runs, or else one that knows it."""
+        for state in ("--state-running", "--all"):
+            for host in self.settings.computes:
+                words = [*self.virsh(host), "list", state, "--uuid"]
+                done = subprocess.run(words, capture_output=True, text=True, timeout=30)
+                if server_id in done.stdout.split():
+                    return host
         raise LookupError(f"no compute host has a guest {server_id}")
 
     def console_log(self, server_id: str) -> pathlib.Path:
@@ -203,6 +249,36 @@ class Cloud:
         answer = self.agent(server_id, "guest-exec", path=path, arg=list(arguments))
         return int(answer["pid"])
 
+    def guest_output(
+        self, server_id: str, path: str, *arguments: str, timeout: float = 60
+    ) -> str:
+        """Run a program in the guest to its end; what it printed.
+
+        :raises GuestError: it failed
+        :raises TimeoutError: it did not end within `timeout` seconds
+        """
+        pid = self.agent(
+            server_id,
+            "guest-exec",
+            path=path,
+            arg=list(arguments),
+            capture_output=True,
+        )["pid"]
+        deadline = time.monotonic() + timeout
+        while not (done := self.agent(server_id, "guest-exec-status", pid=pid))[
+            "exited"
+        ]:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no end of {path} within {timeout:g} s")
+            time.sleep(0.1)
+        output, errors = (
+            base64.b64decode(done.get(name, "")).decode(errors="replace")
+            for name in ("out-data", "err-data")
+        )
+        if done.get("exitcode") != 0:
+            raise GuestError(f"{path}: {done}: {errors}")
+        return output
+
     def wait_agent(self, server_id: str, timeout: float = 60) -> None:
         """Wait until the guest agent answers.
 
@@ -226,3 +302,85 @@ class Cloud:
         ]
         if missing:
             raise Failure(f"{', '.join(missing)} not running: run `tools/aio up`")
+
+    # -- persistent memory --
+
+    def pmem_write(self, server_id: str, device: int, seed: int) -> str:
+        """Fill /dev/pmem`device` of the guest; its checksum (see pmem_sum).
+
+        Every byte depends on the seed and every MiB on its place; a third is zeros.
+        """
+        path = f"/dev/pmem{device}"
+        self.guest_output(server_id, "/usr/sbin/pmem-write", path, str(seed))
+        return self.pmem_sum(server_id, device)
+
+    def pmem_sum(self, server_id: str, device: int) -> str:
+        """MD5 of what the guest reads from /dev/pmem`device`."""
+        path = f"/dev/pmem{device}"
+        return self.guest_output(server_id, "/usr/sbin/pmem-sum", path).split()[0]
+
+    def pmem_namespaces(self, server_id: str) -> list[str]:
+        """The namespaces that the server has, in the order of its devices."""
+        host = self.find_host(server_id)
+        words = [*self.virsh(host), "dumpxml", server_id]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=30)
+        names = {f"/dev/{d.node}": d.name for d in self._devices(host).values()}
+        paths = re.findall("<path>(/dev/dax[^<]+)</path>", done.stdout)
+        return [names[path] for path in paths]
+
+    def _devices(self, host: str) -> dict[str, devices.Device]:
+        return devices.of_host(self.settings, host)
+
+    def device_path(self, host: str, namespace: str) -> pathlib.Path:
+        """The file with the bytes of a namespace, as devices.NAMESPACES names it."""
+        return self._devices(host)[namespace].path
+
+    def device_node(self, host: str, namespace: str) -> str:
+        """The path of the device inside the host, as /dev/dax0.1."""
+        return f"/dev/{self._devices(host)[namespace].node}"
+
+    def device_bytes(self, host: str, namespace: str) -> bytes:
+        """The whole device."""
+        return self.device_path(host, namespace).read_bytes()
+
+    def device_sum(self, host: str, namespace: str) -> str:
+        """MD5 of what a guest sees of the device: equal to its pmem_sum."""
+        seen = self.device_bytes(host, namespace)[: -devices.LABEL_AREA]
+        return hashlib.md5(seen, usedforsecurity=False).hexdigest()
+
+    def device_is_zero(self, host: str, namespace: str) -> bool:
+        """Whether all bytes of the device are zero, the label area's too."""
+        return not any(self.device_bytes(host, namespace))
+
+    @contextlib.contextmanager
+    def daxio_fault(self, host: str, **lines: str | int) -> Iterator[None]:
+        """Make the daxio of a host fail.
+
+        :param lines: what standins/daxio describes, as only="output", rate=1000000
+        """
+        path = devices.fault_path(self.settings, host)
+        path.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+    # -- the network between the compute hosts --
+
+    @contextlib.contextmanager
+    def cut_ssh(self, *names: str) -> Iterator[None]:
+        """Lose all packets to and from the sshds of these hosts, without a word.
+
+        The services of the hosts go on to reach each other.
+        """
+        try:
+            for host in names:
+                ssh.set_link(self.settings, host, up=False)
+            yield
+        finally:
+            self.heal_ssh()
+
+    def heal_ssh(self) -> None:
+        """Mend the way to the sshd of every host."""
+        for host in self.settings.computes:
+            ssh.set_link(self.settings, host, up=True)
