@@ -80,7 +80,7 @@ def test_wsgi_module_serves_2_105_with_the_stock_paste_file(
 @pytest.fixture
 def stock_host(cloud: Cloud, admin: Any) -> Iterator[str]:
     """A compute host whose stock nova-compute is away for a while."""
-    host = "cmp2"
+    host = cloud.settings.stock_computes[0]
     assert not cloud.settings.extended(host)
     cloud.stop(f"nova-compute-{host}")
     yield host

@@ -190,8 +190,10 @@ class TestAgent:
         assert code == 400
         assert "hw_qemu_guest_agent=yes" in message
 
-    def test_stock_compute_service_is_400(self, tenant: Any, boot: Boot) -> None:
-        server = boot("e2e-stock", host="cmp2")
+    def test_stock_compute_service_is_400(
+        self, cloud: Cloud, tenant: Any, boot: Boot
+    ) -> None:
+        server = boot("e2e-stock", host=cloud.settings.stock_computes[0])
         code, message = steps.refusal(tenant, server, {"quiesce": None})
         assert code == 400
         assert "does not support quiesce" in message
