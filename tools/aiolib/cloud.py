@@ -44,13 +44,14 @@ _EXTENSION = (
     REPO / "nova_ext/install.py",
     REPO / "nova_ext/api/openstack/compute/routes.py",
 )
+_LOCK = "lock"
 
 
 @contextlib.contextmanager
 def alone(s: Settings) -> Iterator[None]:
     """One `up` or `down` at a time."""
     s.home.mkdir(parents=True, exist_ok=True)
-    with (s.home / "lock").open("w") as file:
+    with (s.home / _LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -234,6 +235,16 @@ def leftovers(s: Settings) -> list[str]:
     return left
 
 
+def _purge(s: Settings) -> None:
+    """Remove the state; its lock last, so that no `up` begins in the middle."""
+    for path in s.home.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != _LOCK:
+            path.unlink()
+    shutil.rmtree(s.home)
+
+
 def down(s: Settings, *, purge: bool = False) -> list[str]:
     """End everything; return what could not be ended, empty when all is well."""
     if not s.home.exists():
@@ -261,6 +272,6 @@ def down(s: Settings, *, purge: bool = False) -> list[str]:
         for name in names:
             records.forget(s, name)
         if purge:
-            shutil.rmtree(s.home)
+            _purge(s)
     say("down" if not left else "not all could be ended")
     return left
