@@ -381,6 +381,7 @@ class Cloud:
             self.heal_ssh()
 
     def heal_ssh(self) -> None:
-        """Mend the way to the sshd of every host."""
+        """Mend the way to every sshd; one that is started anew has a way anyhow."""
         for host in self.settings.computes:
-            ssh.set_link(self.settings, host, up=True)
+            if self.running(ssh.service_name(host)):
+                ssh.set_link(self.settings, host, up=True)
