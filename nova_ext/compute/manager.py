@@ -158,7 +158,11 @@ class ComputeManager(manager.ComputeManager):
 
         That is after a restart, and after the message bus lost a message.
         """
-        self.pmem_manager.clean_unassigned(self._assigned_resources())
+        if not self.rt.compute_nodes:
+            return  # nor is it known yet what servers have
+        assigned = self._assigned_resources()
+        self.pmem_manager.clean_unassigned(assigned)
+        self.pmem_manager.end_holds(context, assigned)
         instances = objects.InstanceList.get_by_filters(
             context,
             {

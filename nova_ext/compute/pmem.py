@@ -210,12 +210,23 @@ class PmemManager:
             copy.run()
             if CONF.nova_ext.pmem_verify == "digest":
                 copy.verify(digest)
+            self._hold(move)
         except (
             exception.NovaException,
             messaging.MessagingException,
             pmem_host.CopyError,
+            OSError,
         ) as exc:
             raise self._failed(move, str(exc)) from exc
+
+    def _hold(self, move: Move) -> None:
+        """Keep the source's devices from others once the server is elsewhere.
+
+        nova forgets that they are in use when the rest of the resize fails badly.
+        """
+        assert self._memory is not None  # _prepare() checked it
+        names = [device.name for device in self._memory.devices(move.instance)]
+        self._memory.hold(names, move.instance.uuid)
 
     @contextlib.contextmanager
     def _discarded(self, move: Move) -> Iterator[None]:
@@ -223,6 +234,9 @@ class PmemManager:
         try:
             yield
         except Exception:
+            if self._memory is not None:
+                with contextlib.suppress(OSError):  # the periodic task tries again
+                    self._memory.unhold(move.instance.uuid)
             try:
                 self.discard(move.context, move.instance, move.migration, move.names)
             except Exception:
@@ -387,6 +401,36 @@ class PmemManager:
             except pmem_host.CopyError as exc:
                 LOG.warning("Could not zero namespace %s yet: %s", name, exc)
 
+    def end_holds(self, context: Any, assigned: Iterable[str]) -> None:
+        """Zero the devices that are held for a server that needs them no more.
+
+        :param assigned: the devices that some server has or waits for
+        """
+        if self._memory is None:
+            return
+        for name, uuid in self._memory.held().items():
+            if self._needs(context, uuid, name) or name in assigned:
+                continue
+            try:
+                self._memory.clean_held([name], uuid)
+                LOG.info("Zeroed namespace %s, which server %s has left.", name, uuid)
+            except pmem_host.CopyError as exc:
+                LOG.warning("Could not zero namespace %s yet: %s", name, exc)
+
+    def _needs(self, context: Any, uuid: str, name: str) -> bool:
+        """Whether a server may still come back to a device that is held for it."""
+        try:
+            instance = objects.Instance.get_by_uuid(
+                context, uuid, expected_attrs=["resources", "system_metadata"]
+            )
+        except exception.InstanceNotFound:
+            return False
+        mark = pmem_mark.read(instance)
+        if mark is not None and mark.status is not Status.ORDERED:
+            return True
+        own = {resource.identifier for resource in instance.resources or []}
+        return instance.host == self._host and name in own
+
     def copied(self, instance: Any, migration: Any) -> bool:
         """Whether a migration has brought the server's data here."""
         mark = pmem_mark.read(instance)
@@ -420,6 +464,8 @@ class PmemManager:
         context.request_id = mark.request_id
         resources = instance.migration_context.new_resources or []
         self.discard(context, instance, migration, [r.identifier for r in resources])
+        if self._memory is not None:
+            self._memory.unhold(instance.uuid)
         pmem_mark.write(instance, None)
         failure = ext_exception.PmemCopyFailed(
             instance_uuid=instance.uuid, reason="nova-compute ended meanwhile"

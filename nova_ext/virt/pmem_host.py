@@ -117,7 +117,26 @@ class PmemHost(Protocol):
     def clean(self, names: Iterable[str], owner: str | None = None) -> None:
         """Zero devices that hold data of nobody; of ``owner`` alone, if it is given.
 
-        :raises: CopyError; they are remembered then
+        :raises: CopyError; they are remembered then. Without ``owner``, also when one
+            is held
+        """
+
+    def hold(self, names: Iterable[str], uuid: str) -> None:
+        """Remember durably that devices hold the data of a server that leaves.
+
+        Until :meth:`unhold` nobody else gets them, and they are not zeroed.
+        """
+
+    def unhold(self, uuid: str) -> None:
+        """Let a server have its devices again as they are."""
+
+    def held(self) -> dict[str, str]:
+        """The names of the devices that are held, and the uuid of whose data it is."""
+
+    def clean_held(self, names: Iterable[str], uuid: str) -> None:
+        """Zero devices that are held for a server, which needs them no more.
+
+        :raises: CopyError; they stay held then
         """
 
     def dirty(self) -> list[str]:

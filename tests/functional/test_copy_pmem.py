@@ -526,6 +526,58 @@ class FailureTest(CopyPmemTest):
         self.assertEqual("pmem SMALL", self.instance(server).flavor.name)
         self.assert_back(server, source)
 
+    def lost(self) -> tuple[str, str]:
+        """A server whose finish_resize and revert failed; and its data's device."""
+        server, source = self.booted()
+        manager = self.computes["compute2"].manager
+        with (
+            mock.patch.object(
+                manager.driver, "_create_guest_with_network", side_effect=ValueError
+            ),
+            mock.patch.object(manager.driver, "destroy", side_effect=ValueError),
+        ):
+            self.migrate(server, "ERROR")
+            self.event(server, "compute_revert_resize")
+        self.tidy("compute1")
+        return server, source
+
+    def audit(self, server: str) -> None:
+        """What ``nova-manage placement audit --delete`` does after such a failure."""
+        consumer = self.migration(server).uuid
+        response = self.placement.delete(f"/allocations/{consumer}", version="1.28")
+        self.assertEqual(204, response.status)
+
+    def test_a_failed_finish_and_revert_keep_the_data_for_the_server(self) -> None:
+        self.boot(flavor_id=self.small, host="compute1")
+        server, source = self.lost()
+        self.audit(server)  # nova believes now that the device is free
+        self.flags(max_attempts=1, group="scheduler")
+        refused = self._create_server(
+            flavor_id=self.small,
+            host="compute1",
+            networks="none",
+            expected_state="ERROR",
+        )
+        fault = self.admin_api.get_server(refused["id"])["fault"]
+        self.assertIn(
+            f"still holds the data of server {server}",
+            fault["message"] + fault.get("details", ""),
+        )
+        self._delete_server(refused)
+        self.tidy("compute1")
+        self.assertEqual(b"tenant" * (SIZE // 6), self.devices.content[source])
+
+    def test_the_data_of_a_lost_server_is_zeroed_once_it_is_deleted(self) -> None:
+        server, source = self.lost()
+        self.assertEqual(b"tenant" * (SIZE // 6), self.devices.content[source])
+        self.audit(server)
+        self._delete_server({"id": server})
+        self.tidy("compute1")
+        self.assertEqual([], self.dirty())
+        self.assertEqual([], self.ledger())
+        for _ in range(2):
+            self.boot(flavor_id=self.small, host="compute1")
+
     def test_without_a_copy_a_failed_finish_is_as_in_nova(self) -> None:
         server, _source = self.booted()
         driver = self.computes["compute2"].manager.driver

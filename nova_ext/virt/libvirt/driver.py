@@ -48,6 +48,12 @@ _restarting: contextvars.ContextVar[bool] = contextvars.ContextVar(
 )
 
 
+#: Set while what a server has had on this host is cleaned up: its uuid.
+_cleaned: contextvars.ContextVar[str] = contextvars.ContextVar(
+    "nova_ext_cleaned", default=""
+)
+
+
 class QuiesceWindows(Protocol):
     """What the driver needs of :class:`nova_ext.compute.quiesce.QuiesceManager`."""
 
@@ -342,6 +348,7 @@ class LibvirtDriver(driver.LibvirtDriver):
         if cut_short:
             instance.old_flavor = instance.flavor
         else:
+            self.pmem_host.unhold(instance.uuid)
             pmem_mark.write(instance, None)  # nova saves the instance
         try:
             super().finish_revert_migration(
@@ -434,14 +441,33 @@ class LibvirtDriver(driver.LibvirtDriver):
     def _cleanup_vpmems(self, vpmems: Any) -> None:
         """nova's; a device that could not be zeroed is zeroed later.
 
-        nova also destroys a guest to start it again, and its data with it.
+        nova also destroys a guest to start it again, and its data with it. And it does
+        so to a guest that was refused a device because of what another has in it.
         """
         if _restarting.get():
             return
+        owner, held = _cleaned.get(), self.pmem_host.held()
+        vpmems = [each for each in vpmems if held.get(each.name, owner) == owner]
         names = [vpmem.name for vpmem in vpmems]
         self.pmem_host.expect(names)
         super()._cleanup_vpmems(vpmems)
         self.pmem_host.forget(names)
+
+    def _cleanup(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> None:
+        with self._cleaning(instance):
+            super()._cleanup(context, instance, *args, **kwargs)
+
+    def _cleanup_resize(self, context: Any, instance: Any, network_info: Any) -> None:
+        with self._cleaning(instance):
+            super()._cleanup_resize(context, instance, network_info)
+
+    @contextlib.contextmanager
+    def _cleaning(self, instance: Any) -> Iterator[None]:
+        token = _cleaned.set(instance.uuid)
+        try:
+            yield
+        finally:
+            _cleaned.reset(token)
 
     def _hard_reboot(self, *args: Any, **kwargs: Any) -> None:
         """nova's, as which it also starts a guest; the guest keeps its data."""

@@ -53,7 +53,9 @@ class LibvirtPmemHost:
             lambda: float(CONF.nova_ext.pmem_copy_timeout),
         )
         self.clean, self.accept = self._ledger.clean, self._ledger.accept
-        self.expect, self.dirty = self._ledger.add, self._ledger.names
+        self.expect, self.dirty = self._ledger.add, self._ledger.dirty
+        self.hold, self.unhold = self._ledger.hold, self._ledger.unhold
+        self.held, self.clean_held = self._ledger.held, self._ledger.clean_held
         self.forget = self._ledger.remove
 
     def devices(

@@ -10,12 +10,13 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""Owns which devices of this host hold data that belongs to nobody.
+"""Owns which devices of this host must not go to the next server as they are.
 
-Each such device has an entry on the host's disk, written before the data. Whoever gets
-the device next has it zeroed first; until then an entry survives whatever happens to
-nova-compute, the message bus and the database. Without an entry, a device is as nova
-left it.
+Each such device has an entry on the host's disk. One kind is written before data of
+another host arrives: whoever gets the device next has it zeroed first. The other kind
+is written before a server leaves its data behind: nobody else gets the device at all.
+An entry survives whatever happens to nova-compute, the message bus and the database.
+Without an entry, a device is as nova left it.
 """
 
 import contextlib
@@ -29,6 +30,9 @@ from oslo_concurrency import lockutils
 from nova_ext.privsep import pmem as privileged
 from nova_ext.virt import pmem_host
 from nova_ext.virt.libvirt import pmem, pmem_fence
+
+#: How the entry of a device begins that holds the data of the server that follows.
+_HELD = "held "
 
 
 class Ledger:
@@ -49,25 +53,35 @@ class Ledger:
         self._lookup = lookup
         self._timeout = timeout
 
-    def names(self) -> list[str]:
-        """The namespaces with an entry."""
-        try:
-            return sorted(urllib.parse.unquote(n) for n in os.listdir(self._directory))
-        except FileNotFoundError:
-            return []
+    def dirty(self) -> list[str]:
+        """The namespaces that are to be zeroed."""
+        return [name for name, text in self._entries() if not text.startswith(_HELD)]
+
+    def held(self) -> dict[str, str]:
+        """The namespaces that hold the data of a server that has left: whose it is."""
+        return {
+            name: text.removeprefix(_HELD)
+            for name, text in self._entries()
+            if text.startswith(_HELD)
+        }
 
     def add(self, names: Iterable[str], owner: str = "") -> None:
         """Enter devices; what they held before is zeroed when ``owner`` takes them.
 
         :param owner: whose data they are to receive, for :meth:`accept`
         """
-        self._directory.mkdir(parents=True, exist_ok=True)
-        for name in names:
-            with self._locked(name) as entry, entry.open("w") as file:
-                file.write(owner)
-                file.flush()
-                os.fsync(file.fileno())
-        self._sync()
+        self._write(names, owner)
+
+    def hold(self, names: Iterable[str], uuid: str) -> None:
+        """Let nobody but the server ``uuid`` have devices, nor zero them."""
+        self._write(names, _HELD + uuid)
+
+    def unhold(self, uuid: str) -> None:
+        """Forget what is held of a server: it has its devices again."""
+        for name in [name for name, owner in self.held().items() if owner == uuid]:
+            with self._locked(name) as entry:
+                if _text(entry) == _HELD + uuid:
+                    entry.unlink()
 
     def remove(self, names: Iterable[str]) -> None:
         """Forget devices: they are clean, or a server's own."""
@@ -82,7 +96,7 @@ class Ledger:
         """
         for name in names:
             with self._locked(name) as entry:
-                if not entry.exists() or entry.read_text() != owner:
+                if _text(entry) != owner:
                     raise pmem_host.CopyError(
                         f"namespace {name} does not hold the data that was copied"
                     )
@@ -96,8 +110,15 @@ class Ledger:
         """
         for name in names:
             with self._locked(name) as entry:
-                if not entry.exists() or owner not in (None, entry.read_text()):
+                text = _text(entry)
+                if text is None or owner not in (None, text):
                     continue
+                if owner is None and text.startswith(_HELD):
+                    raise pmem_host.CopyError(
+                        f"namespace {name} still holds the data of server "
+                        f"{text.removeprefix(_HELD)}, whose resize is neither "
+                        "confirmed nor reverted"
+                    )
                 device = self._lookup(name)
                 if device is None:
                     raise pmem_host.CopyError(
@@ -106,6 +127,13 @@ class Ledger:
                     )
                 self._zero(device)
                 entry.unlink()
+
+    def clean_held(self, names: Iterable[str], uuid: str) -> None:
+        """Zero devices that are held for a server, which needs them no more.
+
+        :raises: nova_ext.virt.pmem_host.CopyError; the entry stays then
+        """
+        self.clean(names, _HELD + uuid)
 
     def _zero(self, device: pmem_host.Device) -> None:
         pmem.check(device)
@@ -120,6 +148,22 @@ class Ledger:
                 raise pmem_host.CopyError(str(exc)) from exc
             disturbed = pmem_fence.release(device.path)
 
+    def _write(self, names: Iterable[str], text: str) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            with self._locked(name) as entry, entry.open("w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+        self._sync()
+
+    def _entries(self) -> Iterator[tuple[str, str]]:
+        with contextlib.suppress(FileNotFoundError):
+            for file in sorted(os.listdir(self._directory)):
+                text = _text(self._directory / file)
+                if text is not None:
+                    yield urllib.parse.unquote(file), text
+
     @contextlib.contextmanager
     def _locked(self, name: str) -> Iterator[pathlib.Path]:
         with lockutils.lock(name, "nova-ext-pmem-"):
@@ -131,3 +175,10 @@ class Ledger:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+
+def _text(entry: pathlib.Path) -> str | None:
+    try:
+        return entry.read_text()
+    except FileNotFoundError:
+        return None

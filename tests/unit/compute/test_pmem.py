@@ -12,6 +12,7 @@
 
 """PmemManager where a whole nova cannot reach: each step that fails, in its order."""
 
+import dataclasses
 import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -144,11 +145,12 @@ class FakeCopy:
 
 
 class FakeHost:
-    """The PmemHost of either host; ``ledger`` maps names to owners."""
+    """The PmemHost of either host; ``ledger`` and ``holds`` map names to owners."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
         self.ledger: dict[str, str] = {}
+        self.holds: dict[str, str] = {}
         self.copy_: FakeCopy | None = None
 
     def devices(
@@ -180,6 +182,20 @@ class FakeHost:
 
     def clean(self, names: Iterable[str], owner: str | None = None) -> None:
         self._cloud.step(f"clean {' '.join(names)}", owner)
+
+    def hold(self, names: Iterable[str], uuid: str) -> None:
+        self._cloud.step("hold", list(names), uuid)
+        self.holds.update(dict.fromkeys(names, uuid))
+
+    def unhold(self, uuid: str) -> None:
+        self._cloud.step("unhold")
+        self.holds = {name: each for name, each in self.holds.items() if each != uuid}
+
+    def held(self) -> dict[str, str]:
+        return dict(self.holds)
+
+    def clean_held(self, names: Iterable[str], uuid: str) -> None:
+        self._cloud.step(f"clean_held {' '.join(names)}", uuid)
 
     def dirty(self) -> list[str]:
         return sorted(self.ledger)
@@ -341,6 +357,8 @@ def test_what_a_copy_does_in_order(cloud: Cloud, manager: pmem.PmemManager) -> N
         "probe",
         "guest off",
         "run",
+        ("devices", None),
+        ("hold", NAMES, UUID),  # before nova can forget whose they are
         "save copied",  # only when all has arrived
         "disks",
     ]
@@ -358,10 +376,9 @@ def test_digests_are_compared_when_they_are_wanted(
 ) -> None:
     CONF.set_override("pmem_verify", "digest", "nova_ext")
     move(cloud, manager)
-    assert cloud.steps[cloud.steps.index("run") + 1 :][:3] == [
+    assert cloud.steps[cloud.steps.index("run") + 1 :][:2] == [
         ("ask digest", "ns_1", 5, 6),
         ("verify", "digest"),
-        "save copied",
     ]
 
 
@@ -489,6 +506,7 @@ def test_host_without_persistent_memory(cloud: Cloud) -> None:
     manager.discarded(OWNER, NAMES)
     manager.arrive(cloud.instance, MIGRATION, NAMES)
     manager.clean_unassigned([])
+    manager.end_holds(request(), [])
     manager.end_leftovers(cloud.instance)
     with pytest.raises(exception.MigrationPreCheckError, match=HOST):
         manager.prepare(request(), cloud.instance, MIGRATION_ID)
@@ -643,6 +661,85 @@ def test_clean_unassigned(
     ]
 
 
+# What the source holds
+
+
+@pytest.mark.parametrize(
+    ("name", "raised"),
+    [("hold", OSError("no space")), ("devices", NO_SPACE), ("save copied", BUS_DOWN)],
+)
+def test_nothing_is_held_after_a_failure(
+    cloud: Cloud,
+    manager: pmem.PmemManager,
+    memory: FakeHost,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    raised: Exception,
+) -> None:
+    if name == "save copied":
+        cloud.fails[name] = raised
+    else:
+
+        def fail(*args: Any) -> Any:
+            raise raised
+
+        monkeypatch.setattr(memory, name, fail)
+    assert str(raised) in str(failed(cloud, manager))
+    assert memory.holds == {}
+    assert "unhold" in cloud.steps
+    assert cloud.status is None
+
+
+@pytest.mark.parametrize(
+    ("status", "host", "own", "zeroed"),
+    [
+        ("gone", HOST, NAMES, True),
+        ("copied", DEST, [], False),
+        ("copying", HOST, NAMES, False),
+        ("ordered", DEST, [], True),
+        (None, DEST, [], True),
+        (None, DEST, NAMES, True),  # of that name on another host
+        (None, HOST, NAMES, False),  # it is back
+        (None, HOST, ["ns_9"], True),
+    ],
+)
+def test_end_holds(
+    cloud: Cloud,
+    manager: pmem.PmemManager,
+    memory: FakeHost,
+    monkeypatch: pytest.MonkeyPatch,
+    status: str | None,
+    host: str,
+    own: list[str],
+    zeroed: bool,
+) -> None:
+    instance: Any = cloud.instance
+    instance.host = host
+    instance.resources = [types.SimpleNamespace(identifier=name) for name in own]
+    mark = status and pmem_mark.PmemMark(pmem_mark.Status.ORDERED, "req-1")
+    if mark and status != "gone":
+        mark = dataclasses.replace(mark, status=pmem_mark.Status(status))
+    pmem_mark.write(instance, mark or None)
+
+    def get(context: Any, uuid: str, expected_attrs: list[str]) -> Any:
+        assert uuid == UUID
+        if status == "gone":
+            raise exception.InstanceNotFound(instance_id=uuid)
+        return instance
+
+    monkeypatch.setattr(
+        objects, "Instance", types.SimpleNamespace(get_by_uuid=get), raising=False
+    )
+    memory.holds = dict.fromkeys(["ns_0", "ns_1"], UUID)
+    cloud.fails["clean_held ns_0"] = NO_SPACE
+    manager.end_holds(request(), ["ns_5"])
+    cleaned = [(f"clean_held {name}", UUID) for name in memory.holds]
+    assert cloud.steps == (cleaned if zeroed else [])
+    cloud.steps.clear()
+    manager.end_holds(request(), NAMES)
+    assert cloud.steps == []
+
+
 # After a restart
 
 
@@ -679,7 +776,7 @@ def test_give_up(cloud: Cloud, manager: pmem.PmemManager) -> None:
     cut_short(cloud)
     manager.end_leftovers(cloud.instance)
     manager.give_up(cloud.instance, MIGRATION)
-    assert cloud.steps == [("end_copies", UUID), ("discard", OWNER, NAMES)]
+    assert cloud.steps == [("end_copies", UUID), ("discard", OWNER, NAMES), "unhold"]
     ((event, request_id, failure),) = cloud.events
     assert (event, request_id) == ("event finish", "req-5")
     assert "nova-compute ended meanwhile" in failure

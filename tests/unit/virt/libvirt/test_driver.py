@@ -389,6 +389,33 @@ def test_destroy_zeroes_and_ends_the_copy(
     assert libvirt.pmem_host.dirty() == []
 
 
+def test_what_is_held_for_another_server_is_not_zeroed(
+    libvirt: driver.LibvirtDriver,
+    instance: Instance,
+    steps: Steps,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A guest that was refused a device is cleaned up by nova like any other."""
+
+    def clean(self: Any, context: Any, instance: Any, network: Any) -> None:
+        self._cleanup_vpmems(self._get_vpmems(instance))
+
+    monkeypatch.setattr(nova_driver.LibvirtDriver, "_cleanup", clean)
+    monkeypatch.setattr(nova_driver.LibvirtDriver, "_cleanup_resize", clean)
+    memory = libvirt.pmem_host
+    for clean_up in (libvirt._cleanup, libvirt._cleanup_resize):
+        memory.hold(["ns_0"], "another")
+        clean_up("context", instance, "network")
+        assert steps == []
+        assert memory.held() == {"ns_0": "another"}
+        assert data(libvirt, "ns_0") == b"x" * SIZE
+    memory.hold(["ns_0"], UUID)
+    libvirt._cleanup_resize("context", instance, "network")
+    assert steps == ["zero dax0.0"]
+    assert memory.held() == {}
+    assert memory.dirty() == []
+
+
 def test_destroy_after_a_hard_reboot_that_failed_zeroes(
     libvirt: driver.LibvirtDriver, instance: Instance, steps: Steps
 ) -> None:
@@ -536,8 +563,10 @@ def test_confirm_removes_the_mark_once_it_is_done(
 def test_revert_removes_the_mark(
     libvirt: driver.LibvirtDriver, instance: Instance, steps: Steps
 ) -> None:
+    libvirt.pmem_host.hold(["ns_0"], UUID)
     libvirt.finish_revert_migration("context", instance, "network", "migration")
     assert steps == [("nova revert", "old flavor")]
+    assert libvirt.pmem_host.held() == {}
     assert not instance.marked
     assert instance.old_flavor == "old flavor"
 

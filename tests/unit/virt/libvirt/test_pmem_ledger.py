@@ -25,6 +25,7 @@ from nova_ext.virt.libvirt import pmem, pmem_fence, pmem_ledger
 from tests.unit import pmem_hosts
 from tests.unit.pmem_hosts import MIB, content
 
+UUID = "0d4b1e9c-9f2f-4d2a-8b0c-6b0a3a4f7c11"
 OWNER = "0d4b1e9c-9f2f-4d2a-8b0c-6b0a3a4f7c11 7"
 OTHER = "0d4b1e9c-9f2f-4d2a-8b0c-6b0a3a4f7c11 8"
 TIMEOUT = 20
@@ -64,7 +65,7 @@ def host(
 
 
 def test_nothing_is_written_before_it_is_needed(host: Host) -> None:
-    assert host.ledger.names() == []
+    assert host.ledger.dirty() == []
     host.ledger.remove(["a"])
     host.ledger.clean(["a", "b"])
     assert not host.directory.exists()
@@ -74,9 +75,9 @@ def test_nothing_is_written_before_it_is_needed(host: Host) -> None:
 def test_entries_survive_a_restart(host: Host) -> None:
     host.ledger.add(["b", "a"], OWNER)
     host.restart()
-    assert host.ledger.names() == ["a", "b"]
+    assert host.ledger.dirty() == ["a", "b"]
     host.ledger.accept(["a", "b"], OWNER)
-    assert host.restart().names() == []
+    assert host.restart().dirty() == []
 
 
 @pytest.mark.parametrize(
@@ -85,11 +86,58 @@ def test_entries_survive_a_restart(host: Host) -> None:
 def test_odd_names(host: Host, name: str) -> None:
     host.devices[name] = host.devices["a"]
     host.ledger.add([name], OWNER)
-    assert host.restart().names() == [name]
+    assert host.restart().dirty() == [name]
     assert [each.parent for each in host.directory.iterdir()] == [host.directory]
     host.ledger.clean([name], OWNER)
     assert host.is_zero("a")
-    assert host.restart().names() == []
+    assert host.restart().dirty() == []
+
+
+# Held
+
+
+def test_device_that_is_held_is_not_zeroed_for_others(host: Host) -> None:
+    host.ledger.hold(["a"], UUID)
+    host.restart()
+    assert host.ledger.held() == {"a": UUID}
+    assert host.ledger.dirty() == []
+    for owner in (OWNER, OTHER, "", UUID):
+        host.ledger.clean(["a"], owner)
+    with pytest.raises(
+        pmem_host.CopyError, match=f"a still holds the data of server {UUID}, whose"
+    ):
+        host.ledger.clean(["b", "a"])
+    with pytest.raises(pmem_host.CopyError, match="does not hold the data"):
+        host.ledger.accept(["a"], OWNER)
+    host.ledger.clean_held(["a"], UUID[:-1])
+    assert host.ledger.held() == {"a": UUID}
+    assert not host.is_zero("a")
+
+
+def test_unhold_leaves_the_data_alone(host: Host) -> None:
+    host.ledger.hold(["a"], UUID)
+    host.ledger.hold(["b"], OTHER)
+    host.ledger.add(["c"], UUID)
+    host.ledger.unhold(UUID)
+    assert host.restart().held() == {"b": OTHER}
+    assert host.ledger.dirty() == ["c"]
+    host.ledger.clean(["a"])
+    assert not host.is_zero("a")
+
+
+def test_device_that_was_held_is_zeroed(host: Host) -> None:
+    host.ledger.hold(["a", "b"], UUID)
+    host.ledger.clean_held(["a"], UUID)
+    assert host.is_zero("a")
+    assert not host.is_zero("b")
+    assert host.ledger.held() == {"b": UUID}
+
+
+def test_confirm_takes_the_place_of_the_hold(host: Host) -> None:
+    host.ledger.hold(["a"], UUID)
+    host.ledger.add(["a"])
+    host.ledger.unhold(UUID)
+    assert host.ledger.dirty() == ["a"]
 
 
 # Accept
@@ -98,7 +146,7 @@ def test_odd_names(host: Host, name: str) -> None:
 def test_accept_leaves_the_data_alone(host: Host) -> None:
     host.ledger.add(["a"], OWNER)
     host.ledger.accept(["a"], OWNER)
-    assert host.ledger.names() == []
+    assert host.ledger.dirty() == []
     assert not host.is_zero("a")
 
 
@@ -109,7 +157,7 @@ def test_accept_of_the_data_of_another(host: Host, owner: str) -> None:
     with pytest.raises(pmem_host.CopyError, match="namespace b does not hold the data"):
         host.ledger.accept(["a", "b"], OWNER)
     # Neither is handed over.
-    assert host.ledger.names() == ["a", "b"]
+    assert host.ledger.dirty() == ["a", "b"]
 
 
 def test_accept_without_entry(host: Host) -> None:
@@ -133,7 +181,7 @@ def test_clean_zeroes_what_has_an_entry(host: Host) -> None:
     host.ledger.clean(["a", "b"])
     assert host.is_zero("a")
     assert not host.is_zero("b")
-    assert host.restart().names() == []
+    assert host.restart().dirty() == []
 
 
 @pytest.mark.parametrize(
@@ -145,7 +193,7 @@ def test_clean_for_an_owner_leaves_others_alone(
     host.ledger.add(["a"], OWNER)
     host.ledger.clean(["a"], owner)
     assert host.is_zero("a") == zeroed
-    assert host.ledger.names() == ([] if zeroed else ["a"])
+    assert host.ledger.dirty() == ([] if zeroed else ["a"])
 
 
 def test_later_owner_takes_the_place_of_the_first(host: Host) -> None:
@@ -164,11 +212,11 @@ def test_entry_stays_when_the_device_cannot_be_zeroed(
     memory.program(memory.here, "daxio", "#!/bin/sh\necho no >&2\nexit 1\n")
     with pytest.raises(pmem_host.CopyError, match="ended with 1: no"):
         host.ledger.clean(["a"])
-    assert host.restart().names() == ["a"]
+    assert host.restart().dirty() == ["a"]
     memory.program(memory.here, "daxio", script)
     host.ledger.clean(["a"])
     assert host.is_zero("a")
-    assert host.ledger.names() == []
+    assert host.ledger.dirty() == []
 
 
 def test_entry_stays_when_one_piece_of_many_is_not_zeroed(
@@ -188,7 +236,7 @@ def test_entry_stays_when_one_piece_of_many_is_not_zeroed(
     with pytest.raises(pmem_host.CopyError, match="late"):
         host.ledger.clean(["a"])
     assert seen == [(0, MIB), (MIB, MIB), (2 * MIB, MIB), (3 * MIB, 5)]
-    assert host.ledger.names() == ["a"]
+    assert host.ledger.dirty() == ["a"]
 
 
 def test_entry_stays_when_the_device_is_no_longer_what_it_was(
@@ -200,7 +248,7 @@ def test_entry_stays_when_the_device_is_no_longer_what_it_was(
     with pytest.raises(pmem_host.CopyError, match="restart nova-compute"):
         host.ledger.clean(["a"])
     assert not host.is_zero("a")
-    assert host.ledger.names() == ["a"]
+    assert host.ledger.dirty() == ["a"]
 
 
 def test_namespace_that_the_host_has_no_more(host: Host) -> None:
@@ -209,7 +257,7 @@ def test_namespace_that_the_host_has_no_more(host: Host) -> None:
         pmem_host.CopyError, match=r"namespace c .* not have it any more"
     ):
         host.ledger.clean(["c"])
-    assert host.ledger.names() == ["c"]
+    assert host.ledger.dirty() == ["c"]
 
 
 def test_device_of_a_guest_is_not_zeroed(
@@ -224,7 +272,7 @@ def test_device_of_a_guest_is_not_zeroed(
             host.ledger.clean(["a"])
         guest.kill()
     assert not host.is_zero("a")
-    assert host.ledger.names() == ["a"]
+    assert host.ledger.dirty() == ["a"]
 
 
 def test_device_is_zeroed_again_if_a_daxio_was_there_meanwhile(
@@ -246,7 +294,7 @@ def test_device_is_zeroed_again_if_a_daxio_was_there_meanwhile(
     host.ledger.clean(["a"])
     assert started[0].wait(10) == -signal.SIGKILL
     assert host.is_zero("a")
-    assert host.ledger.names() == []
+    assert host.ledger.dirty() == []
 
 
 def test_device_is_not_handed_over_while_it_is_zeroed(
@@ -280,4 +328,4 @@ def test_device_is_not_handed_over_while_it_is_zeroed(
     cleaner.join(10)
     accepter.join(10)
     assert len(refused) == 1
-    assert host.ledger.names() == []
+    assert host.ledger.dirty() == []
