@@ -34,6 +34,8 @@ EXTENSION_PASTE = (
     "paste.app_factory = nova_ext.api.openstack.compute.routes:APIRouterV21.factory",
 )
 EXTENSION_OPTIONS = {
+    "pmem_copy_timeout": 20,
+    "pmem_progress_interval": 1,
     "quiesce_agent_timeout": 5,
     "quiesce_default_timeout": 60,
     "quiesce_max_timeout": 600,
@@ -219,6 +221,7 @@ def _nova_compute(settings: Settings, host: str, virt_type: str) -> Ini:
         "vif_plugging_is_fatal": "false",
         "vif_plugging_timeout": 0,
         "update_resources_interval": 30,
+        "periodic_fuzzy_delay": 0,
         "resume_guests_state_on_host_boot": "false",
     }
     content["libvirt"] = {

@@ -19,7 +19,7 @@ import importlib.util
 
 from aiolib.settings import Failure
 
-DEMOS = {"quiesce": "aiolib.demo_quiesce"}
+DEMOS = {"pmem": "aiolib.demo_pmem", "quiesce": "aiolib.demo_quiesce"}
 DEFAULT = "quiesce"
 
 
