@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import nova.conf
-from nova import objects, utils
+from nova import exception, objects, utils
 from nova.compute import manager, resource_tracker, task_states, vm_states
 from oslo_log import log as logging
 from oslo_service import periodic_task
@@ -37,6 +37,7 @@ _returning: contextvars.ContextVar[bool] = contextvars.ContextVar(
 )
 
 _TIDY_EVERY = 60  # s
+_ATTRIBUTES = ["flavor", "info_cache", "metadata", "system_metadata"]
 
 
 class ComputeManager(manager.ComputeManager):
@@ -57,6 +58,7 @@ class ComputeManager(manager.ComputeManager):
         self._resizing: set[str] = set()
         self._resizing_lock = threading.Lock()
         self._migrated: dict[str, float] = {}
+        self._cut_short: set[str] = set()
 
     def _init_instance(self, context: Any, instance: Any) -> None:
         cut_short = (
@@ -67,23 +69,51 @@ class ComputeManager(manager.ComputeManager):
             self.pmem_manager.end_leftovers(instance)
         super()._init_instance(context, instance)
         if cut_short:
-            try:
-                self._give_up_copy(context, instance)
-            except Exception:  # the other instances count too
-                LOG.exception("Could not give up a copy.", instance=instance)
+            self._give_up_copy(context, instance)
         self.quiesce_manager.resume(instance)
 
     def _give_up_copy(self, context: Any, instance: Any) -> None:
-        """End a resize that nova-compute did not survive, on its source host."""
-        migration = objects.Migration.get_by_id_and_instance(
-            context, instance.migration_context.migration_id, instance.uuid
-        )
-        self.pmem_manager.give_up(instance, migration)
+        """End a resize that nova-compute did not survive, on its source host.
+
+        What fails is tried again by the periodic task, until the mark is gone.
+        """
+        self._cut_short.add(instance.uuid)
+        try:
+            self._end_migration(context, instance)
+        except Exception:  # the other instances count too
+            LOG.exception("Could not give up a copy yet.", instance=instance)
+        else:
+            self._cut_short.discard(instance.uuid)
+
+    def _end_migration(self, context: Any, instance: Any) -> None:
+        migration = self.pmem_manager.give_up(instance)
         migration.status = "error"
         migration.save()
-        self._revert_allocation(context, instance, migration)
+        # nova's own way to do this does not say that placement is down.
+        if not self.reportclient.move_allocations(
+            context, migration.uuid, instance.uuid
+        ):
+            raise exception.AllocationMoveFailed(
+                source_consumer=migration.uuid,
+                target_consumer=instance.uuid,
+                error="placement does not answer",
+            )
         instance.drop_migration_context()
         self._delete_stashed_flavor_info(instance)
+
+    def _give_up_again(self, context: Any) -> None:
+        for uuid in sorted(self._cut_short):
+            try:
+                instance = objects.Instance.get_by_uuid(
+                    context, uuid, expected_attrs=_ATTRIBUTES
+                )
+            except exception.InstanceNotFound:
+                self._cut_short.discard(uuid)
+                continue
+            if self.pmem_manager.unfinished(instance):
+                self._give_up_copy(context, instance)
+            else:  # a later order took its place
+                self._cut_short.discard(uuid)
 
     # nova leaves a server whose finish_resize failed in ERROR on the destination. Its
     # persistent memory is still whole on the source, so that it is sent back there.
@@ -158,6 +188,7 @@ class ComputeManager(manager.ComputeManager):
 
         That is after a restart, and after the message bus lost a message.
         """
+        self._give_up_again(context)
         if not self.rt.compute_nodes:
             return  # nor is it known yet what servers have
         assigned = self._assigned_resources()
@@ -174,7 +205,7 @@ class ComputeManager(manager.ComputeManager):
                     task_states.RESIZE_FINISH,
                 ],
             },
-            expected_attrs=["flavor", "info_cache", "metadata", "system_metadata"],
+            expected_attrs=_ATTRIBUTES,
         )
         with self._resizing_lock:
             idle = [each for each in instances if each.uuid not in self._resizing]

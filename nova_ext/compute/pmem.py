@@ -456,13 +456,21 @@ class PmemManager:
             return
         self._memory.end_copies(instance.uuid)
 
-    def give_up(self, instance: Any, migration: Any) -> None:
-        """Discard a copy that was cut short, and record it; the caller saves."""
+    def give_up(self, instance: Any) -> Any:
+        """Discard a copy that was cut short, and record it; may be repeated.
+
+        :returns: its migration, which the caller ends, before it saves the instance
+        """
         mark = pmem_mark.read(instance)
         assert mark is not None  # unfinished() saw it
         context = nova_context.get_admin_context()
         context.request_id = mark.request_id
-        resources = instance.migration_context.new_resources or []
+        migration = objects.Migration.get_by_id_and_instance(
+            context, mark.migration_id, instance.uuid
+        )
+        # It is gone if an earlier attempt got that far.
+        moved = instance.migration_context
+        resources = (moved and moved.new_resources) or []
         self.discard(context, instance, migration, [r.identifier for r in resources])
         if self._memory is not None:
             self._memory.unhold(instance.uuid)
@@ -482,6 +490,7 @@ class PmemManager:
                 exc_tb="",  # without one, it would count as a success
                 want_result=False,
             )
+        return migration
 
 
 def _owner(instance: Any, migration_id: int) -> str:

@@ -17,7 +17,9 @@ nova's own fake, and the hosts are in one process, so that the data goes from de
 device without ssh.
 """
 
+import datetime
 import json
+import os
 import pathlib
 import threading
 import time
@@ -31,6 +33,7 @@ import oslo_messaging as messaging
 from nova import context as nova_context
 from nova import exception, objects
 from nova.compute import power_state, task_states
+from oslo_utils import fixture as utils_fixture
 
 from nova_ext.compute import pmem_mark
 from nova_ext.privsep import pmem as privileged
@@ -92,8 +95,13 @@ class CopyPmemTest(base.FunctionalTest):
     ADMIN_API = True
     CAST_AS_CALL = False  # what fails, fails after the API has answered
 
+    #: Where the clock of the whole cloud stands still.
+    NOW: datetime.datetime | None = None
+
     def setUp(self) -> None:
         super().setUp()
+        if self.NOW is not None:
+            self.useFixture(utils_fixture.TimeFixture(self.NOW))
         self.devices = Devices()
         for name in ("check", "copy", "digest", "scan", "zero"):
             self.useFixture(
@@ -167,7 +175,9 @@ class CopyPmemTest(base.FunctionalTest):
 
     def booted(self, flavor: str | None = None) -> tuple[str, str]:
         """A running server on compute1 whose SMALL device is full; both."""
-        server = self.boot(flavor_id=flavor or self.small, host="compute1")
+        server = self.boot(
+            flavor_id=flavor or self.small, host="compute1", name="guest"
+        )
         path = self.used(server)[-1]
         self.devices.content[path][:] = b"tenant" * (SIZE // 6)
         return server, path
@@ -301,7 +311,13 @@ class FollowTest(CopyPmemTest):
         big, small = self.used(server)
         self.assertEqual(self.devices.content[source], self.devices.content[small])
         self.assertFalse(any(self.devices.content[big]))
-        self.assertEqual([], self.ledger())
+        # The source is kept for a revert, and nothing is left to do on the destination.
+        memory = self.computes["compute1"].manager.driver.pmem_host
+        self.assertEqual([server], list(memory.held().values()))
+        self.assertEqual(list(memory.held()), self.ledger())
+        self._revert_resize({"id": server})
+        self.until(server, "ACTIVE")
+        self.assert_back(server, source)
 
     def test_two_devices_of_a_server(self) -> None:
         server, _source = self.booted(self.both)
@@ -333,7 +349,7 @@ class FollowTest(CopyPmemTest):
         server, source = self.booted()
         self._stop_server({"id": server})
         self.migrate(server)
-        self._confirm_resize({"id": server})
+        self.accepted_as(204, server, "confirmResize")
         self.until(server, "SHUTOFF")
         (target,) = self.used(server)
         self.assertNotEqual(source, target)
@@ -383,7 +399,7 @@ class FollowTest(CopyPmemTest):
 
         def before(what: str, *paths: str) -> None:
             if what == "digest" and paths != (source,):
-                self.devices.content[paths[0]][SIZE - 1] ^= 1
+                self.devices.content[paths[0]][SIZE - 1] = 0xFF
 
         self.devices.before = before
         self.migrate(server, "ACTIVE")
@@ -633,13 +649,17 @@ class FailureTest(CopyPmemTest):
 class RestartTest(CopyPmemTest):
     """nova-compute ends in the middle, as by SIGKILL, and is started again."""
 
-    def die(self, owner: Any, name: str, before: Callable[[], None]) -> Any:
+    def die(
+        self, owner: Any, name: str, before: Callable[[], None] = lambda: None
+    ) -> Any:
         """Let nova-compute die when it calls a method, after ``before``."""
 
         def method(*args: Any, **kwargs: Any) -> Any:
             before()
+            self.died.set()
             raise SystemExit  # which nothing in nova catches
 
+        self.died = threading.Event()
         return mock.patch.object(owner, name, method)
 
     def order(self, server: str, task_state: str) -> None:
@@ -668,7 +688,8 @@ class RestartTest(CopyPmemTest):
         manager = self.computes["compute1"].manager.pmem_manager
         with self.die(manager, "_run", lambda: self.half(source)):
             self.order(server, task_states.RESIZE_MIGRATING)
-            self._wait_for_assert(lambda: self.assertEqual(2, len(self.dirty())))
+            self.assertTrue(self.died.wait(30))
+        self.assertEqual(2, len(self.dirty()))
         mark = self.mark(server)
         assert mark is not None
         self.assertEqual(pmem_mark.Status.COPYING, mark.status)
@@ -682,20 +703,41 @@ class RestartTest(CopyPmemTest):
 
     def test_the_source_ends_after_the_copy(self) -> None:
         server, source = self.booted()
-        self.rename.side_effect = SystemExit
-        self.order(server, task_states.RESIZE_MIGRATING)
-        self._wait_for_assert(lambda: self.assertEqual(2, len(self.dirty())))
-        self.rename.side_effect = None
+        with self.die(os, "rename"):
+            self.order(server, task_states.RESIZE_MIGRATING)
+            self.assertTrue(self.died.wait(30))
+        self.assertEqual(2, len(self.dirty()))
         self.restart("compute1")
         self.until(server, "ACTIVE")
         self.assert_back(server, source)
 
+    def test_a_copy_that_cannot_be_given_up_yet_is_given_up_later(self) -> None:
+        server, source = self.booted()
+        with self.die(os, "rename"):
+            self.order(server, task_states.RESIZE_MIGRATING)
+            self.assertTrue(self.died.wait(30))
+        report = "nova.scheduler.client.report.SchedulerReportClient"
+        with mock.patch(f"{report}.move_allocations", return_value=None) as down:
+            self.restart("compute1")
+            self.until(server, "ACTIVE")
+            self.computes["compute1"].manager._tidy_pmem(
+                nova_context.get_admin_context()
+            )
+            self.assertGreater(down.call_count, 1)
+        self.assertIsNotNone(self.mark(server))
+        self.tidy("compute1")
+        self.assertEqual("error", self.migration(server).status)
+        self.assertEqual(set(), self.computes["compute1"].manager._cut_short)
+        self.assert_back(server, source)
+        self.migrate(server)
+
     def test_the_source_ends_before_the_guest_is_off(self) -> None:
         server, source = self.booted()
         manager = self.computes["compute1"].manager
-        with self.die(manager.driver, "power_off", lambda: None):
+        with self.die(manager.driver, "power_off"):
             self.order(server, task_states.RESIZE_MIGRATING)
-            self._wait_for_assert(lambda: self.assertEqual(1, len(self.ledger())))
+            self.assertTrue(self.died.wait(30))
+        self.assertEqual(1, len(self.ledger()))
         self.restart("compute1")
         self.until(server, "ACTIVE")
         self.assertEqual(power_state.RUNNING, self.power(server))
@@ -704,8 +746,9 @@ class RestartTest(CopyPmemTest):
     def test_the_destination_ends_while_it_finishes(self) -> None:
         server, source = self.booted()
         driver = self.computes["compute2"].manager.driver
-        with self.die(driver, "_create_guest_with_network", lambda: None):
+        with self.die(driver, "_create_guest_with_network"):
             self.order(server, task_states.RESIZE_FINISH)
+            self.assertTrue(self.died.wait(30))
         self.assertEqual(2, len(self.dirty()))
         self.restart("compute2")
         manager = self.computes["compute2"].manager
@@ -795,6 +838,9 @@ class KeepTest(CopyPmemTest):
         self.fail("cleanup", source)
         self.accepted_as(204, server, "confirmResize")
         self.until(server, "ERROR")
+        self._wait_for_assert(
+            lambda: self.assertEqual("error", self.migration(server).status)
+        )
         self.assertEqual(1, len(self.ledger()))
         self.heal()
         self.tidy("compute1")

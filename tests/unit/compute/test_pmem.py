@@ -775,8 +775,13 @@ def cut_short(cloud: Cloud) -> None:
 def test_give_up(cloud: Cloud, manager: pmem.PmemManager) -> None:
     cut_short(cloud)
     manager.end_leftovers(cloud.instance)
-    manager.give_up(cloud.instance, MIGRATION)
-    assert cloud.steps == [("end_copies", UUID), ("discard", OWNER, NAMES), "unhold"]
+    assert manager.give_up(cloud.instance) is MIGRATION
+    assert cloud.steps == [
+        ("end_copies", UUID),
+        "find migration",
+        ("discard", OWNER, NAMES),
+        "unhold",
+    ]
     ((event, request_id, failure),) = cloud.events
     assert (event, request_id) == ("event finish", "req-5")
     assert "nova-compute ended meanwhile" in failure
@@ -795,7 +800,7 @@ def test_give_up_of_a_copy_that_no_event_tells_of(
 ) -> None:
     cut_short(cloud)
     cloud.fails["event finish"] = raised
-    manager.give_up(cloud.instance, MIGRATION)
+    manager.give_up(cloud.instance)
     assert pmem_mark.read(cloud.instance) is None
 
 
@@ -805,5 +810,5 @@ def test_give_up_is_repeated_when_the_destination_was_not_told(
     cut_short(cloud)
     cloud.fails["discard"] = BUS_DOWN
     with pytest.raises(messaging.MessagingTimeout):
-        manager.give_up(cloud.instance, MIGRATION)
+        manager.give_up(cloud.instance)
     assert manager.unfinished(cloud.instance)
