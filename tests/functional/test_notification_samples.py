@@ -17,20 +17,25 @@
 
 import json
 import pathlib
+import re
+import types
 from typing import Any
+from unittest import mock
 
 from oslo_utils import fixture as utils_fixture
 
+from nova_ext.privsep import pmem
 from nova_ext.virt import freezer
-from tests.functional import base, samples
+from tests.functional import base, samples, test_copy_pmem
 
 SAMPLES = pathlib.Path(__file__).parents[2] / "doc/notification_samples"
 
 
-class NotificationSamplesTest(base.FunctionalTest):
-    def setUp(self) -> None:
-        super().setUp()
-        self.useFixture(utils_fixture.TimeFixture(samples.NOW))
+class Samples:
+    """Holds what was sent against the samples."""
+
+    notifier: Any
+    assertEqual: Any  # noqa: N815 - of unittest
 
     def verify(self, action: str, phase: str, **payload: Any) -> None:
         """Hold the one notification of this type against its sample.
@@ -60,8 +65,14 @@ class NotificationSamplesTest(base.FunctionalTest):
         return [
             notification["event_type"]
             for notification in self.notifier.versioned_notifications
-            if "quiesce." in notification["event_type"]
+            if re.search(r"quiesce\.|copy_pmem\.", notification["event_type"])
         ]
+
+
+class NotificationSamplesTest(Samples, base.FunctionalTest):
+    def setUp(self) -> None:
+        super().setUp()
+        self.useFixture(utils_fixture.TimeFixture(samples.NOW))
 
     def test_quiesce_and_unquiesce(self) -> None:
         server = self.boot(name="guest")
@@ -118,3 +129,57 @@ class NotificationSamplesTest(base.FunctionalTest):
         self.accepted(server, "unquiesce")
         self.assertEqual("Success", self.wait_event(server, "unquiesce")["result"])
         self.assertEqual([], self.sent())
+
+
+class CopyPmemSamplesTest(Samples, test_copy_pmem.CopyPmemTest):
+    """A server with two devices, that one stream copies one after the other."""
+
+    NOW = samples.NOW
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.flags(pmem_copy_streams=1, pmem_progress_interval=30, group="nova_ext")
+        clock = mock.patch(
+            "nova_ext.compute.pmem.time",
+            types.SimpleNamespace(monotonic=lambda: self.seconds),
+        )
+        clock.start()
+        self.addCleanup(clock.stop)
+        self.seconds = 1000.0
+        self.server, _path = self.booted(self.both)
+
+    def takes(self, *seconds: float, fails: bool = False) -> None:
+        """Let the devices take so long, and the one after them fail."""
+        left = list(seconds)
+
+        def before(what: str, *paths: str) -> None:
+            if what != "copy":
+                return
+            if fails and not left:
+                raise pmem.DaxioError("ssh ended with 255: Connection reset by peer")
+            self.seconds += left.pop(0)
+
+        self.devices.before = before
+
+    def test_copy(self) -> None:
+        self.takes(40, 20)
+        self.migrate(self.server)
+        total = 2 * test_copy_pmem.SIZE
+        whole = {"bytes_total": total, "fault": None}
+        self.verify("copy_pmem", "start", bytes_copied=0, duration=0.0, **whole)
+        half = {"bytes_copied": total // 2, "rate": total // 80, "duration": 40.0}
+        self.verify("copy_pmem", "progress", **half, **whole)
+        end = {"bytes_copied": total, "rate": total // 60, "duration": 60.0}
+        self.verify("copy_pmem", "end", **end, **whole)
+        self.assertEqual(
+            [f"instance.copy_pmem.{phase}" for phase in ("start", "progress", "end")],
+            self.sent(),
+        )
+
+    def test_copy_that_fails(self) -> None:
+        self.takes(20, fails=True)
+        self.migrate(self.server, "ACTIVE")
+        self.verify("copy_pmem", "error", bytes_copied=test_copy_pmem.SIZE)
+        self.assertEqual(
+            ["instance.copy_pmem.start", "instance.copy_pmem.error"], self.sent()
+        )
