@@ -138,8 +138,9 @@ Read by nova-compute on the source host.
         "pmem_ssh_user",
         help="""
 User to log in as on the destination host. By default ssh decides, as it does for the
-disks of a cold migration. The user has to be allowed to write the devices: put it into
-a group that a udev rule gives them to, or set ``pmem_remote_command_prefix``.
+disks of a cold migration. It has to be root there, or set
+``pmem_remote_command_prefix = sudo,-n``: to give the devices to a group is not enough,
+because daxio clears bad blocks before it writes, which takes root.
 
 Read by nova-compute on the source host.
 """,
