@@ -229,7 +229,7 @@ class LibvirtDriver(driver.LibvirtDriver):
             on then, with its data
         """
         copies = self.pmem_copies
-        off = False
+        begun = False
 
         def migrate() -> str:
             return str(
@@ -249,13 +249,8 @@ class LibvirtDriver(driver.LibvirtDriver):
             return migrate()
         try:
             with copies.moving(context, instance, dest) as move:
-
-                def copy() -> None:
-                    nonlocal off
-                    off = True
-                    copies.run(move)
-
-                token = _once_off.set(copy)
+                token = _once_off.set(lambda: copies.run(move))
+                begun = True
                 try:
                     return migrate()
                 finally:
@@ -264,7 +259,7 @@ class LibvirtDriver(driver.LibvirtDriver):
             raise
         except Exception as exc:
             LOG.exception("The migration failed.", instance=instance)
-            if off:
+            if begun and not self._runs(instance):
                 self._run_on(context, instance, network_info, block_device_info)
             pmem_mark.write(instance, None)  # nova saves the instance
             raise exception.InstanceFaultRollback(exc) from exc
@@ -343,7 +338,7 @@ class LibvirtDriver(driver.LibvirtDriver):
         old flavor, which it needs.
         """
         cut_short = instance.old_flavor is None
-        if cut_short and self._runs(instance):
+        if cut_short and pmem_mark.read(instance) and self._runs(instance):
             return
         if cut_short:
             instance.old_flavor = instance.flavor

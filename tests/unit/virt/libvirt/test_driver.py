@@ -192,6 +192,12 @@ def libvirt(
     ) -> None:
         steps(("nova revert", instance.old_flavor))
 
+    def get_info(self: Any, instance: Any) -> Any:
+        off = "nova power_off" in steps and "nova power_off" not in steps.fails
+        state = power_state.SHUTDOWN if off else power_state.RUNNING
+        return types.SimpleNamespace(state=state)
+
+    monkeypatch.setattr(nova_driver.LibvirtDriver, "get_info", get_info)
     monkeypatch.setattr(
         nova_driver.LibvirtDriver, "migrate_disk_and_power_off", migrate
     )
@@ -325,6 +331,19 @@ def test_failure_before_the_guest_is_off_leaves_it_alone(
         assert steps[-2:] == [step, "discard"]
 
 
+def test_guest_is_started_though_its_power_off_is_told_as_failed(
+    libvirt: driver.LibvirtDriver,
+    instance: Instance,
+    steps: Steps,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps.fails["nova power_off"] = FAILED
+    shut = types.SimpleNamespace(state=power_state.SHUTDOWN)
+    monkeypatch.setattr(libvirt, "get_info", lambda instance: shut)
+    assert rolled_back(libvirt, instance) is FAILED
+    assert steps[-1] == ("power_on", "shares")
+
+
 def test_refusal_of_nova_is_passed_on(
     libvirt: driver.LibvirtDriver, instance: Instance, steps: Steps
 ) -> None:
@@ -355,7 +374,7 @@ def test_guest_is_started_though_the_bus_is_down(
 ) -> None:
     steps.fails.update({"copy": FAILED, "refresh": BUS_DOWN})
     assert rolled_back(libvirt, instance) is FAILED
-    assert steps[-1] == ("power_on", None)
+    assert steps[-1] == ("power_on", "shares")
 
 
 def test_guest_that_does_not_start_is_an_error(
