@@ -243,6 +243,8 @@ def _daxio(
     except OSError as exc:
         reason = "install pmdk-tools" if exc.errno == errno.ENOENT else str(exc)
         raise DaxioError(f"daxio cannot be run: {reason}") from exc
+    if done.returncode == -signal.SIGBUS:
+        raise DaxioError(f"a device seems to have a bad block: {' '.join(argv)}")
     said = done.stderr.decode(errors="replace").strip()
     if done.returncode != 0 or copied(said) != [length]:
         raise DaxioError(

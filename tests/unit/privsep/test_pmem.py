@@ -223,6 +223,13 @@ def test_daxio_that_cannot_be_run(memory: pmem_hosts.Memory) -> None:
         pmem.zero(target.path, 0, 4096, TIMEOUT)
 
 
+def test_daxio_that_meets_a_bad_block(memory: pmem_hosts.Memory) -> None:
+    target = memory.device("dax1.0", DATA)
+    memory.program(memory.here, "daxio", "#!/bin/sh\nkill -BUS $$\n")
+    with pytest.raises(pmem.DaxioError, match=r"bad block: daxio -z -o .*dax1\.0"):
+        pmem.zero(target.path, 0, 4096, TIMEOUT)
+
+
 def test_daxio_that_hangs_is_killed(memory: pmem_hosts.Memory) -> None:
     target = memory.device("dax1.0", DATA)
     memory.program(memory.here, "daxio", HANG)
