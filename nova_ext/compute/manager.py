@@ -37,6 +37,9 @@ _returning: contextvars.ContextVar[bool] = contextvars.ContextVar(
 )
 
 _TIDY_EVERY = 60  # s
+
+#: The tasks of a server whose resize was not finished; none after a failure.
+_UNFINISHED = [None, task_states.RESIZE_MIGRATED, task_states.RESIZE_FINISH]
 _ATTRIBUTES = ["flavor", "info_cache", "metadata", "system_metadata"]
 
 
@@ -129,6 +132,10 @@ class ComputeManager(manager.ComputeManager):
     ) -> None:
         """nova's, but a failure after a copy reverts the resize."""
         copied = self.pmem_manager.copied(instance, migration)
+        if copied and not self._awaited(context, instance):
+            LOG.warning("A finish_resize came too late.", instance=instance)
+            self._end_pending_dest_resize_task(instance.uuid)
+            return
         token = _returning.set(copied)
         try:
             with self._resize(instance):
@@ -141,6 +148,16 @@ class ComputeManager(manager.ComputeManager):
                     self._return_to_source(context, instance, migration, request_spec)
         finally:
             _returning.reset(token)
+
+    def _awaited(self, context: Any, instance: Any) -> bool:
+        """Whether the server still waits for its resize to be finished here.
+
+        It may have been sent back because the order to finish did not come.
+        """
+        now = objects.Instance.get_by_uuid(context, instance.uuid)
+        return bool(
+            now.host == self.host and now.task_state == task_states.RESIZE_MIGRATED
+        )
 
     def _delete_allocation_after_move(
         self, context: Any, instance: Any, migration: Any
@@ -160,7 +177,8 @@ class ComputeManager(manager.ComputeManager):
         instance.apply_migration_context()  # what the revert has to free here
         instance.vm_state = vm_states.RESIZED
         instance.task_state = task_states.RESIZE_REVERTING
-        instance.save()
+        # Not while it is being deleted, or has moved on.
+        instance.save(expected_task_state=_UNFINISHED)
         migration.status = "reverting"
         migration.save()
         self.revert_resize(context, instance, migration, request_spec)
@@ -216,18 +234,24 @@ class ComputeManager(manager.ComputeManager):
             if each.task_state == task_states.RESIZE_MIGRATED
         }
         for instance in idle:
-            if not self.pmem_manager.unfinished(instance):
-                continue
-            if instance.task_state == task_states.RESIZE_MIGRATING:
-                self._init_instance(context, instance)
-                continue
-            since = self._migrated.get(instance.uuid)
-            if since is not None and now - since < CONF.rpc_response_timeout:
-                continue  # its finish_resize may still come
-            migration = objects.Migration.get_by_id_and_instance(
-                context, instance.migration_context.migration_id, instance.uuid
-            )
-            self._return_to_source(context, instance, migration)
+            try:
+                self._tidy_instance(context, instance, now)
+            except Exception:  # the other servers count too
+                LOG.exception("Could not tidy up a copy yet.", instance=instance)
+
+    def _tidy_instance(self, context: Any, instance: Any, now: float) -> None:
+        if not self.pmem_manager.unfinished(instance):
+            return
+        if instance.task_state == task_states.RESIZE_MIGRATING:
+            self._init_instance(context, instance)
+            return
+        since = self._migrated.get(instance.uuid)
+        if since is not None and now - since < CONF.rpc_response_timeout:
+            return  # its finish_resize may still come
+        migration = objects.Migration.get_by_id_and_instance(
+            context, instance.migration_context.migration_id, instance.uuid
+        )
+        self._return_to_source(context, instance, migration)
 
     def _assigned_resources(self) -> set[str]:
         """The identifiers of what servers have on this host or wait for."""

@@ -195,6 +195,7 @@ class PmemManager:
             exception.NovaException,
             messaging.MessagingException,
             pmem_host.CopyError,
+            OSError,
         ) as exc:
             raise self._failed(move, str(exc)) from exc
 
@@ -365,7 +366,7 @@ class PmemManager:
         for name in names:
             try:
                 self._memory.clean([name], owner)
-            except pmem_host.CopyError as exc:
+            except (pmem_host.CopyError, OSError) as exc:
                 LOG.warning("Could not zero namespace %s yet: %s", name, exc)
 
     def arrive(self, instance: Any, migration: Any, names: list[str]) -> None:
@@ -398,7 +399,7 @@ class PmemManager:
             try:
                 self._memory.clean([name])
                 LOG.info("Zeroed namespace %s, which held data of nobody.", name)
-            except pmem_host.CopyError as exc:
+            except (pmem_host.CopyError, OSError) as exc:
                 LOG.warning("Could not zero namespace %s yet: %s", name, exc)
 
     def end_holds(self, context: Any, assigned: Iterable[str]) -> None:
@@ -414,7 +415,7 @@ class PmemManager:
             try:
                 self._memory.clean_held([name], uuid)
                 LOG.info("Zeroed namespace %s, which server %s has left.", name, uuid)
-            except pmem_host.CopyError as exc:
+            except (pmem_host.CopyError, OSError) as exc:
                 LOG.warning("Could not zero namespace %s yet: %s", name, exc)
 
     def _needs(self, context: Any, uuid: str, name: str) -> bool:

@@ -758,11 +758,12 @@ class RestartTest(CopyPmemTest):
         self.assertEqual("reverted", self.migration(server).status)
         self.assert_back(server, source)
 
-    def test_the_message_to_finish_is_lost(self) -> None:
+    def test_the_message_to_finish_comes_too_late(self) -> None:
         server, source = self.booted()
         rpcapi = "nova.compute.rpcapi.ComputeAPI.finish_resize"
-        with mock.patch(rpcapi):
+        with mock.patch(rpcapi) as cast:
             self.order(server, task_states.RESIZE_MIGRATED)
+        _context, instance, migration, image, disk_info, _host, spec = cast.call_args[0]
         manager = self.computes["compute2"].manager
         context = nova_context.get_admin_context()
         manager._tidy_pmem(context)
@@ -772,6 +773,10 @@ class RestartTest(CopyPmemTest):
         with mock.patch("time.monotonic", return_value=time.monotonic() + 3600):
             manager._tidy_pmem(context)
         self.until(server, "ACTIVE")
+        self.assert_back(server, source)
+        manager.finish_resize(context, disk_info, image, instance, migration, spec)
+        self.until(server, "ACTIVE")
+        self.assertEqual(power_state.RUNNING, self.power(server))
         self.assert_back(server, source)
 
     def test_the_bus_is_gone_when_the_copy_has_ended(self) -> None:

@@ -374,7 +374,7 @@ def test_guest_is_started_though_the_bus_is_down(
 ) -> None:
     steps.fails.update({"copy": FAILED, "refresh": BUS_DOWN})
     assert rolled_back(libvirt, instance) is FAILED
-    assert steps[-1] == ("power_on", "shares")
+    assert steps[-1] == ("power_on", None)
 
 
 def test_guest_that_does_not_start_is_an_error(
