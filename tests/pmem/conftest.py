@@ -12,50 +12,48 @@
 
 """Owns the two hosts with persistent memory; `tools/pmemhosts/run up` starts them."""
 
-import dataclasses
 import pathlib
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from typing import Any, Protocol
 
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "tools"))
 
-from pmemhosts import bed, network
+from pmemhosts import bed, layout, network
 from pmemhosts.host import Host
 from pmemhosts.worker import Worker
 
-_INSIDE = pathlib.Path(__file__).with_name("inside.py")
+from tests.pmem.transfer import MIB, ROOT, Compute, PmemHost, Transfer, sudoers
+
+_INSIDE = [
+    pathlib.Path(__file__).with_name(name) for name in ("inside.py", "compute.py")
+]
 
 
-@dataclasses.dataclass
-class PmemHost:
-    """A host, its devices by name of namespace, and a Python in it."""
-
-    host: Host
-    devices: dict[str, str]
-    worker: Worker
-
-    def inside(self, function: str, device: str, **arguments: Any) -> Any:
-        """Call a function of ``inside.py`` on the device of a namespace."""
-        path = self.devices[device]
-        return self.worker.call(f"inside:{function}", 120, path=path, **arguments)
+def _reach(host: Host) -> PmemHost:
+    for path in (layout.REPO / "nova_ext", *_INSIDE):
+        host.put(path, "/opt/python")
+    reached = PmemHost(host, host.devices(), Worker(host))
+    # Under load the imports alone take a minute.
+    reached.worker.call("compute:lives", 180)
+    return reached
 
 
 @pytest.fixture(scope="session")
 def pmem_hosts() -> Iterator[list[PmemHost]]:
     """Both hosts."""
     bed.require_up()
-    found = []
-    try:
-        for host in bed.HOSTS:
-            host.put(_INSIDE, "/opt/python")
-            found.append(PmemHost(host, host.devices(), Worker(host)))
-        yield found
-    finally:
-        for each in found:
-            each.worker.close()
+    network.mend()
+    with futures.ThreadPoolExecutor() as pool:
+        found = list(pool.map(_reach, bed.HOSTS))
+    allow = "umask 337 && cat > /etc/sudoers.d/nova-ext && visudo -cq"
+    found[1].host.exec(["sh", "-c", allow], 30, input=sudoers().encode())
+    yield found
+    for each in found:
+        each.worker.close()
 
 
 @pytest.fixture
@@ -75,3 +73,56 @@ def links() -> Iterator[Any]:
     """Has ``cut`` and ``mend`` for what is between the hosts; mended at the end."""
     yield network
     network.mend()
+
+
+@pytest.fixture(scope="session")
+def content(pmem_hosts: list[PmemHost]) -> dict[str, str]:
+    """The digest of each device of the source, which are full of random data.
+
+    Two have long zeros besides, not at the ends and not at round numbers.
+    """
+    source = pmem_hosts[0]
+    for name in source.devices:
+        source.inside("fill", name, kind="random")
+    for name, begin, end in (
+        ("ns_30MB_1", 3 * MIB + 5, 13 * MIB + 77),
+        ("ns_30MB_1", 15 * MIB - 1, 27 * MIB + 1),
+        ("ns_14MB_1", 2 * MIB + 4097, 13 * MIB - 3),
+    ):
+        source.inside("fill", name, kind="zero", offset=begin, length=end - begin)
+    return {name: source.inside("digest", name) for name in source.devices}
+
+
+class _Begin(Protocol):
+    def __call__(self, host: PmemHost, **settings: Any) -> Compute: ...
+
+
+@pytest.fixture
+def begin() -> Iterator[_Begin]:
+    """Starts a nova-compute on a host; all are killed at the end."""
+    begun: list[Compute] = []
+
+    def start(host: PmemHost, **settings: Any) -> Compute:
+        new = host not in [compute.on for compute in begun]
+        begun.append(Compute(host))
+        return begun[-1].begin(new=new, **settings)
+
+    yield start
+    for compute in begun:
+        if compute.lives:
+            compute.kill()
+        # Its privileged daemon ends with it, when what that runs has ended.
+        compute.on.python("wait_for", pattern="host-worker$", count=1)
+
+
+@pytest.fixture
+def transfer(
+    source: PmemHost, destination: PmemHost, content: dict[str, str], begin: _Begin
+) -> Callable[..., Transfer]:
+    """Makes a copy between two new nova-computes, given the settings of the source."""
+
+    def make(**settings: Any) -> Transfer:
+        settings["overrides"] = {**ROOT, **settings.get("overrides", {})}
+        return Transfer(begin(source, **settings), begin(destination), content)
+
+    return make

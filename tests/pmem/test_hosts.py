@@ -39,11 +39,11 @@ def test_device_check_agrees_with_the_kernel(source):
     assert (size, align) == (14 * MIB, 2 * MIB)
 
 
-def test_chain_of_daxio_shares_one_input(source):
+def test_chain_of_daxio_shares_one_input(destination):
     """Each takes its bytes and no more, whatever the lengths are."""
     name = "ns_14MB_0"
-    path = source.devices[name]
-    source.inside("fill", name, kind="random")
+    path = destination.devices[name]
+    destination.inside("fill", name, kind="random")
     data = bytes(range(251)) * 8000
     lengths = (4097, 1, 1_000_003, 999_999)
     steps, at = [], 0
@@ -52,17 +52,17 @@ def test_chain_of_daxio_shares_one_input(source):
         at += length
     steps.insert(2, f"daxio -z -o {path} -s {at} -l 12345")
     command = " && ".join(steps) + " && wc -c"
-    done = source.host.exec(["sh", "-c", command], 60, input=data)
+    done = destination.host.exec(["sh", "-c", command], 60, input=data)
     assert done.stdout.strip() == str(len(data) - at)
     counts = [int(line.split()[2]) for line in done.stderr.splitlines()]
     assert counts == [4097, 1, 12345, 1_000_003, 999_999]
-    expected = source.host.exec(["sha256sum"], 60, input=data[:at])
-    assert source.inside("digest", name, length=at) == expected.stdout.split()[0]
+    expected = destination.host.exec(["sha256sum"], 60, input=data[:at])
+    assert destination.inside("digest", name, length=at) == expected.stdout.split()[0]
 
 
-def test_short_input_is_told_by_the_count_alone(source):
-    path = source.devices["ns_14MB_0"]
-    done = source.host.run(
+def test_short_input_is_told_by_the_count_alone(destination):
+    path = destination.devices["ns_14MB_0"]
+    done = destination.host.run(
         ["sh", "-c", f"daxio -o {path} -l 1000 && daxio -o {path} -l 7"], 60, b"x" * 9
     )
     assert done.returncode == 0
@@ -70,18 +70,18 @@ def test_short_input_is_told_by_the_count_alone(source):
     assert [int(line.split()[2]) for line in counts] == [9, 0]
 
 
-def test_zeroing_a_range_leaves_the_rest(source):
+def test_zeroing_a_range_leaves_the_rest(destination):
     name = "ns_14MB_1"
-    path = source.devices[name]
-    source.inside("fill", name, kind="random")
-    before = source.inside("digest", name, length=5000)
-    after = source.inside("digest", name, offset=5777, length=14 * MIB - 5777)
-    source.host.exec(["daxio", "-z", "-o", path, "-s", "5000", "-l", "777"], 60)
-    assert source.inside("digest", name, length=5000) == before
-    rest = source.inside("digest", name, offset=5777, length=14 * MIB - 5777)
+    path = destination.devices[name]
+    destination.inside("fill", name, kind="random")
+    before = destination.inside("digest", name, length=5000)
+    after = destination.inside("digest", name, offset=5777, length=14 * MIB - 5777)
+    destination.host.exec(["daxio", "-z", "-o", path, "-s", "5000", "-l", "777"], 60)
+    assert destination.inside("digest", name, length=5000) == before
+    rest = destination.inside("digest", name, offset=5777, length=14 * MIB - 5777)
     assert rest == after
-    zero = source.host.exec(["sha256sum"], 30, input=bytes(777)).stdout.split()[0]
-    assert source.inside("digest", name, offset=5000, length=777) == zero
+    zero = destination.host.exec(["sha256sum"], 30, input=bytes(777)).stdout.split()[0]
+    assert destination.inside("digest", name, offset=5000, length=777) == zero
 
 
 def test_receiver_stays_after_a_cut(source, destination, links):

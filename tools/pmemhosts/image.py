@@ -12,8 +12,9 @@
 
 """Builds kernel, initrd and disk of the PMEM hosts, once; starts nothing.
 
-The disk holds Debian 12 with ndctl, daxio, sshd and Python, and under /opt/python the
-packages that nova_ext needs. nova_ext itself is put there when a host has started.
+The disk holds Debian 12 with ndctl, daxio, sshd, sudo and Python, a user nova, and
+under /opt/python the packages that nova_ext needs. nova_ext itself is put there when a
+host has started.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ _HOST = (
     "procps",
     "python3",
     "strace",
+    "sudo",
 )
 _BOOT_MODULES = (
     "virtio_ring",
@@ -66,11 +68,19 @@ _BOOT_MODULES = (
 _SUITES = ("bookworm", "bookworm-updates", "bookworm-security")
 _DISK_MIB = 1500
 _LOG = layout.LOG / "image.log"
+# The key exchange that ssh takes by itself needs seconds in an emulated machine.
 _SSH_CONFIG = """\
 Host *
+    KexAlgorithms curve25519-sha256
     StrictHostKeyChecking no
     UserKnownHostsFile /dev/null
     LogLevel ERROR
+"""
+# What a person may have there, and what must not get in the way of a copy.
+_SHARED_CONNECTIONS = """\
+    ControlMaster auto
+    ControlPath ~/.ssh/%C
+    ControlPersist yes
 """
 _SSHD_CONFIG = """\
 HostKey /etc/ssh/ssh_host_ed25519_key
@@ -190,11 +200,19 @@ def _configure(root: pathlib.Path) -> None:
         shutil.copy(layout.FILES / name, root / "usr/sbin")
     if not layout.KEY.exists():
         _make_key(layout.KEY)
-    ssh = root / "root/.ssh"
-    ssh.mkdir(mode=0o700)
-    shutil.copy(layout.KEY, ssh / "id_ed25519")
-    shutil.copy(layout.KEY.with_suffix(".pub"), ssh / "authorized_keys")
-    (ssh / "config").write_text(_SSH_CONFIG)
+    chroot = ("chroot", root)
+    # A password of "!" would lock the account for sshd.
+    _run(*chroot, "useradd", "-m", "-s", "/bin/bash", "-p", "*", "nova")
+    for home, config in (
+        ("root", _SSH_CONFIG),
+        ("home/nova", _SSH_CONFIG + _SHARED_CONNECTIONS),
+    ):
+        ssh = root / home / ".ssh"
+        ssh.mkdir(mode=0o700)
+        shutil.copy(layout.KEY, ssh / "id_ed25519")
+        shutil.copy(layout.KEY.with_suffix(".pub"), ssh / "authorized_keys")
+        (ssh / "config").write_text(config)
+    _run(*chroot, "chown", "-R", "nova:nova", "/home/nova")
     etc = root / "etc/ssh"
     for key in etc.glob("ssh_host_*"):
         key.unlink()

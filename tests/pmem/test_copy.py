@@ -1,0 +1,111 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Copies between two hosts with the real ssh, sudo and daxio that arrive."""
+
+import pytest
+from pmemhosts.worker import CallError
+
+from tests.pmem.transfer import MIB, ROOT, SUDO
+
+#: Of three pieces to a batch, some of odd lengths.
+SMALL = {"PIECE": 3_500_001, "BATCH": 8 * MIB}
+
+
+def _fill(destination, *names):
+    """What was there before must not stay."""
+    for name in names:
+        destination.inside("fill", name, kind="ones")
+
+
+@pytest.mark.parametrize("login", [SUDO, ROOT], ids=["sudo", "root"])
+def test_all_devices_arrive(transfer, destination, content, login):
+    names = {"ns_30MB_1": "ns_30MB_2", "ns_14MB_0": "ns_14MB_1"}
+    _fill(destination, *names.values())
+    copied = transfer(overrides=login)
+    assert copied.prepare(names) == 44 * MIB
+    copied.source.call("probe")
+    copied.run()
+    for name, target in names.items():
+        assert destination.inside("digest", target) == content[name]
+        assert destination.inside("users", target) == []
+    copied.source_is_whole()
+    # Whose data arrived has it; nothing is zeroed behind its back.
+    copied.destination.call("accept", names=copied.targets, owner=copied.uuid)
+    copied.destination.call("clean", names=copied.targets)
+    assert destination.inside("digest", "ns_14MB_1") == content["ns_14MB_0"]
+
+
+@pytest.mark.parametrize("threads", [None, 8], ids=["one thread", "eight threads"])
+def test_many_batches_and_pieces_side_by_side(transfer, destination, content, threads):
+    """The hosts have one core, so that nova's default is one thread."""
+    _fill(destination, "ns_30MB_0")
+    streams = {"pmem_copy_streams": 4}
+    copied = transfer(overrides=streams, constants=SMALL, threads=threads)
+    copied.prepare({"ns_30MB_0": "ns_30MB_0"})
+    copied.run()
+    assert destination.inside("digest", "ns_30MB_0") == content["ns_30MB_0"]
+    copied.source_is_whole()
+
+
+def test_label_area_goes_to_the_end_of_a_bigger_device(transfer, source, destination):
+    _fill(destination, "ns_30MB_1")
+    copied = transfer(constants=SMALL)
+    assert copied.prepare({"ns_14MB_0": "ns_30MB_1"}) == 30 * MIB
+    copied.run()
+    _is_stretched(source, "ns_14MB_0", destination, "ns_30MB_1")
+    copied.source_is_whole()
+
+
+def _is_stretched(source, name, destination, target):
+    for at, to, length in ((0, 0, 12 * MIB), (12 * MIB, 28 * MIB, 2 * MIB)):
+        there = destination.inside("digest", target, offset=to, length=length)
+        assert there == source.inside("digest", name, offset=at, length=length)
+    middle = {"offset": 12 * MIB, "length": 16 * MIB}
+    assert destination.inside("zeros", target, **middle) == 16 * MIB
+
+
+def test_copy_within_a_host(transfer, destination, content):
+    """On the destination, whose devices first get something to copy."""
+    _fill(destination, "ns_30MB_1", "ns_30MB_2")
+    before = {}
+    for name in ("ns_14MB_0", "ns_30MB_0"):
+        destination.inside("fill", name, kind="random")
+        before[name] = destination.inside("digest", name)
+    copied = transfer()
+    copied.source, copied.digests = copied.destination, before
+    copied.prepare({"ns_14MB_0": "ns_30MB_2", "ns_30MB_0": "ns_30MB_1"})
+    copied.source.call("probe")
+    copied.run()
+    _is_stretched(destination, "ns_14MB_0", destination, "ns_30MB_2")
+    assert destination.inside("digest", "ns_30MB_1") == before["ns_30MB_0"]
+    copied.source_is_whole()
+
+
+def test_verification_finds_a_changed_byte(transfer, destination):
+    copied = transfer(constants=SMALL)
+    copied.prepare({"ns_14MB_1": "ns_30MB_2"})
+    copied.run()
+    _verify(copied)
+    destination.inside(
+        "fill", "ns_30MB_2", kind="random", offset=30 * MIB - 16, length=16
+    )
+    with pytest.raises(CallError, match="CopyError: 2097152 bytes at 29360128 of"):
+        _verify(copied)
+
+
+def _verify(copied):
+    digests = [
+        copied.destination.call("digest", name=name, offset=at, length=length)
+        for name, at, length in copied.source.call("ranges")
+    ]
+    copied.source.call("verify", digests=digests)
