@@ -80,7 +80,7 @@ class Guest:
             ),
             100,
         )
-        assert not moves.ledger(self.cloud)
+        steps.until("nothing to be zeroed", lambda: not moves.ledger(self.cloud), 100)
         self.assert_allocated("cmp1")
 
     def assert_allocated(self, *hosts: str) -> None:
@@ -212,8 +212,12 @@ def test_a_host_without_the_extension_is_refused(guest: Guest, admin: Any) -> No
 def test_a_daxio_that_fails(
     guest: Guest, host: str, fault: dict[str, Any], reason: str
 ) -> None:
-    with guest.cloud.daxio_fault(host, **fault):
-        fails(guest, guest.order(), reason)
+    with (
+        guest.cloud.daxio_fault(host, **fault),
+        pytest.raises(client.MoveFailed, match=reason),
+    ):
+        guest.wait(guest.order())
+    guest.assert_back()
 
 
 def test_a_daxio_that_hangs(guest: Guest) -> None:
@@ -283,6 +287,9 @@ def test_a_destination_that_cannot_start_the_guest(guest: Guest) -> None:
             guest.wait(guest.order())
     finally:
         guest.cloud.start("libvirtd-cmp2")
+        # nova disables a host that has lost its libvirt.
+        guest.cloud.restart("nova-compute-cmp2")
+        guest.cloud.wait_reported(guest.admin, "cmp2", 60)
     guest.assert_back()
 
 
@@ -324,10 +331,13 @@ def test_rabbitmq_restarted_in_the_middle(guest: Guest, slow: None) -> None:
     copying = guest.copying()
     request = guest.order()
     steps.until("some data on cmp2", copying)
-    guest.cloud.kill("rabbitmq")
-    guest.cloud.start("rabbitmq")
-    guest.wait(request)
-    guest.cloud.wait_agent(guest.id, 90)
-    guest.assert_reads("cmp2")
-    guest.revert()
+    guest.cloud.restart("rabbitmq")
+    try:
+        guest.wait(request)
+    except client.MoveFailed:
+        pass  # a record of the copy may be lost with the bus
+    else:
+        guest.cloud.wait_agent(guest.id, 90)
+        guest.assert_reads("cmp2")
+        guest.revert()
     guest.assert_back()

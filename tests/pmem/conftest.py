@@ -77,20 +77,23 @@ def links() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def content(pmem_hosts: list[PmemHost]) -> dict[str, str]:
-    """The digest of each device of the source, which are full of random data.
+    """The digest of each device of the source that has data.
 
-    Two have long zeros besides, not at the ends and not at round numbers.
+    One is full, one has zeros alone, two have long zeros that neither begin nor end at
+    round numbers.
     """
     source = pmem_hosts[0]
-    for name in source.devices:
-        source.inside("fill", name, kind="random")
-    for name, begin, end in (
-        ("ns_30MB_1", 3 * MIB + 5, 13 * MIB + 77),
-        ("ns_30MB_1", 15 * MIB - 1, 27 * MIB + 1),
-        ("ns_14MB_1", 2 * MIB + 4097, 13 * MIB - 3),
-    ):
-        source.inside("fill", name, kind="zero", offset=begin, length=end - begin)
-    return {name: source.inside("digest", name) for name in source.devices}
+    data = {
+        "ns_30MB_0": [(0, 30 * MIB)],
+        "ns_30MB_1": [(0, 2 * MIB + 5), (12 * MIB + 77, MIB), (29 * MIB - 1, MIB + 1)],
+        "ns_30MB_2": [],
+        "ns_14MB_1": [(0, MIB + 4097), (13 * MIB - 3, MIB + 3)],
+    }
+    for name, ranges in data.items():
+        source.inside("fill", name, kind="zero")
+        for offset, length in ranges:
+            source.inside("fill", name, kind="random", offset=offset, length=length)
+    return {name: source.inside("digest", name) for name in data}
 
 
 class _Begin(Protocol):

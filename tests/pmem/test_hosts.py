@@ -15,6 +15,10 @@
 import shlex
 import subprocess
 
+import pytest
+
+pytestmark = pytest.mark.short
+
 MIB = 1 << 20
 
 

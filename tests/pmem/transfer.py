@@ -179,7 +179,9 @@ class Transfer:
     def source_is_whole(self) -> None:
         """Nothing runs on the source, and its data is what it was."""
         source = self.source.on
-        assert source.python("processes", pattern=r"/dev/dax|nova-ext-pmem|\[mux\]") == {}
+        assert (
+            source.python("processes", pattern=r"/dev/dax|nova-ext-pmem|\[mux\]") == {}
+        )
         assert source.python("leftovers") == []
         for name in self.names:
             assert source.inside("digest", name) == self.digests[name]
