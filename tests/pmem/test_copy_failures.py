@@ -196,9 +196,7 @@ def test_destination_that_hangs(stuck):
     copied.clean()
 
 
-@pytest.mark.parametrize(
-    "login", [pytest.param(SUDO, marks=pytest.mark.short), ROOT], ids=["sudo", "root"]
-)
+@pytest.mark.parametrize("login", [SUDO, ROOT], ids=["sudo", "root"])
 def test_network_is_cut(halfway, links, login):
     copied = halfway(overrides=login)
     links.cut()
@@ -227,7 +225,6 @@ def test_copy_that_is_told_to_stop(stuck):
 # After the death of nova-compute
 
 
-@pytest.mark.short
 def test_orphans_of_a_killed_source_are_ended(stuck, begin, source):
     copied = stuck()
     copied.source.kill()
