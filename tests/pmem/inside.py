@@ -12,11 +12,14 @@
 
 """Runs in a PMEM host: content of devices, without daxio, and processes."""
 
+import contextlib
 import hashlib
 import mmap
 import os
 import pathlib
 import re
+import shutil
+import signal
 import time
 
 _BLOCK = 1 << 20
@@ -127,3 +130,12 @@ def users(path: str) -> list[str]:
 def leftovers() -> list[str]:
     """The folders of copies that nobody has removed."""
     return [str(path) for path in pathlib.Path("/tmp").glob("nova-ext-pmem-*")]
+
+
+def sweep() -> None:
+    """End and remove what a test has left of its copy."""
+    for pid in processes("/dev/dax"):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    for path in leftovers():
+        shutil.rmtree(path)
