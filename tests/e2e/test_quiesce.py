@@ -223,7 +223,10 @@ class TestAgent:
         try:
             with pytest.raises(client.QuiesceFailed):
                 steps.quiesce(tenant, server)
-            assert steps.status(tenant, server) == "unquiescing"
+            # The mark is written right after the end of the action.
+            steps.until(
+                "unquiescing", lambda: steps.status(tenant, server) == "unquiescing", 10
+            )
             steps.until(
                 "thawed and not marked",
                 lambda: steps.status(tenant, server) is None,
