@@ -207,6 +207,8 @@ class ComputeManager(manager.ComputeManager):
         That is after a restart, and after the message bus lost a message.
         """
         self._give_up_again(context)
+        if not self.pmem_manager.concerned():
+            return
         if not self.rt.compute_nodes:
             return  # nor is it known yet what servers have
         assigned = self._assigned_resources()

@@ -22,7 +22,7 @@ import contextlib
 import dataclasses
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import nova.conf
@@ -304,11 +304,12 @@ class PmemManager:
         )
 
     def _notify(self, move: Move, phase: str, failure: Exception | None = None) -> None:
-        # The copy does not wait for the message bus.
+        # The copy does not wait for the message bus, and what is sent tells how the
+        # server was then.
         move.journal.put(
             notification.emit,
             move.context,
-            move.instance,
+            move.instance.obj_clone(),
             self._host,
             phase,
             move.figures(),
@@ -364,10 +365,7 @@ class PmemManager:
         if self._memory is None:
             return
         for name in names:
-            try:
-                self._memory.clean([name], owner)
-            except (pmem_host.CopyError, OSError) as exc:
-                LOG.warning("Could not zero namespace %s yet: %s", name, exc)
+            self._zeroed(name, self._memory.clean, owner)
 
     def arrive(self, instance: Any, migration: Any, names: list[str]) -> None:
         """Make sure that a server finds in its devices what it should.
@@ -388,6 +386,10 @@ class PmemManager:
                 instance_uuid=instance.uuid, reason=str(exc)
             ) from exc
 
+    def concerned(self) -> bool:
+        """Whether this host has persistent memory, or remembers some."""
+        return self._memory is not None and self._memory.concerned()
+
     def clean_unassigned(self, assigned: Iterable[str]) -> None:
         """Zero the devices that hold data of nobody and are not in use.
 
@@ -396,11 +398,8 @@ class PmemManager:
         if self._memory is None:
             return
         for name in sorted(set(self._memory.dirty()) - set(assigned)):
-            try:
-                self._memory.clean([name])
+            if self._zeroed(name, self._memory.clean):
                 LOG.info("Zeroed namespace %s, which held data of nobody.", name)
-            except (pmem_host.CopyError, OSError) as exc:
-                LOG.warning("Could not zero namespace %s yet: %s", name, exc)
 
     def end_holds(self, context: Any, assigned: Iterable[str]) -> None:
         """Zero the devices that are held for a server that needs them no more.
@@ -412,11 +411,18 @@ class PmemManager:
         for name, uuid in self._memory.held().items():
             if self._needs(context, uuid, name) or name in assigned:
                 continue
-            try:
-                self._memory.clean_held([name], uuid)
+            if self._zeroed(name, self._memory.clean_held, uuid):
                 LOG.info("Zeroed namespace %s, which server %s has left.", name, uuid)
-            except (pmem_host.CopyError, OSError) as exc:
-                LOG.warning("Could not zero namespace %s yet: %s", name, exc)
+
+    @staticmethod
+    def _zeroed(name: str, clean: Callable[..., None], *args: Any) -> bool:
+        """Whether a device could be cleaned now; if not, it stays remembered."""
+        try:
+            clean([name], *args)
+        except (pmem_host.CopyError, OSError) as exc:
+            LOG.warning("Could not zero namespace %s yet: %s", name, exc)
+            return False
+        return True
 
     def _needs(self, context: Any, uuid: str, name: str) -> bool:
         """Whether a server may still come back to a device that is held for it."""
@@ -426,8 +432,7 @@ class PmemManager:
             )
         except exception.InstanceNotFound:
             return False
-        mark = pmem_mark.read(instance)
-        if mark is not None and mark.status is not Status.ORDERED:
+        if pmem_mark.begun(instance):
             return True
         own = {resource.identifier for resource in instance.resources or []}
         return instance.host == self._host and name in own
@@ -448,8 +453,7 @@ class PmemManager:
         with self._lock:
             if instance.uuid in self._moves:
                 return False
-        mark = pmem_mark.read(instance)
-        return mark is not None and mark.status is not Status.ORDERED
+        return pmem_mark.begun(instance)
 
     def end_leftovers(self, instance: Any) -> None:
         """End the processes of a copy that an earlier nova-compute had begun."""

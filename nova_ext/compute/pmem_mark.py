@@ -89,6 +89,12 @@ def read(instance: Any) -> PmemMark | None:
         return None
 
 
+def begun(instance: Any) -> bool:
+    """Whether a copy of the server's devices has begun, and is not done with."""
+    mark = read(instance)
+    return mark is not None and mark.status is not Status.ORDERED
+
+
 def write(instance: Any, mark: PmemMark | None) -> None:
     """Set or, with None, remove the mark; the caller saves the instance."""
     if mark is None:

@@ -79,6 +79,9 @@ class Copy(Protocol):
 class PmemHost(Protocol):
     """Persistent memory of this host, as a source and as a destination."""
 
+    def concerned(self) -> bool:
+        """Whether this host has persistent memory, or remembers some."""
+
     def devices(self, instance: Any, prefix: str | None = None) -> list[Device]:
         """The devices of a server, checked against what the host has.
 

@@ -10,14 +10,15 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""Owns hosts with PMEM devices whose destinations refuse every move.
+"""Owns hosts with PMEM devices, and those whose destinations refuse every move.
 
-For tests of what the API, the conductor and the scheduler make of an order: nothing is
-copied.
+The latter are for tests of what the API, the conductor and the scheduler make of an
+order: nothing is copied.
 """
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import fixtures
@@ -31,11 +32,13 @@ ALIGN = 2 << 20
 
 @dataclasses.dataclass(frozen=True)
 class Space:
-    """A namespace of a host."""
+    """A namespace of a host; sizes in bytes."""
 
     label: str
     size: int = 4 * GIB
     align: int = ALIGN
+    name: str = ""
+    chardev: str = ""
 
 
 SMALL = Space("SMALL", 2 * GIB)
@@ -52,8 +55,46 @@ class Chosen:
     request_id: str
 
 
-class PmemHosts(base.FunctionalTest):
-    """Makes flavors and hosts with PMEM devices, and notes where servers would go."""
+class PmemTest(base.FunctionalTest):
+    """Makes flavors and hosts with PMEM devices."""
+
+    def flavor(self, labels: str, **kwargs: Any) -> str:
+        return str(
+            self._create_flavor(
+                name=f"pmem {labels}",
+                extra_spec={"hw:pmem": labels},
+                memory_mb=512,
+                disk=1,
+                ephemeral=0,
+                **kwargs,
+            )
+        )
+
+    def namespaces(self, spaces: Iterable[Space]) -> Any:
+        """Let a nova-compute that starts now find these namespaces."""
+        labels: dict[str, list[str]] = {}
+        listed = []
+        for space in spaces:
+            labels.setdefault(space.label, []).append(space.name)
+            devices = [{"chardev": space.chardev, "size": space.size}]
+            listed.append(
+                {
+                    "name": space.name,
+                    "size": space.size,
+                    "daxregion": {"align": space.align, "devices": devices},
+                }
+            )
+        self.flags(
+            pmem_namespaces=[f"{k}:{'|'.join(v)}" for k, v in labels.items()],
+            group="libvirt",
+        )
+        return fixtures.MockPatch(
+            "nova.privsep.libvirt.get_pmem_namespaces", return_value=json.dumps(listed)
+        )
+
+
+class PmemHosts(PmemTest):
+    """Notes where servers would go."""
 
     CAST_AS_CALL = False  # the API must not see what becomes of a request
 
@@ -89,37 +130,10 @@ class PmemHosts(base.FunctionalTest):
         )
         return self.chosen[-1]
 
-    def flavor(self, labels: str, **kwargs: Any) -> str:
-        return str(
-            self._create_flavor(
-                name=f"pmem {labels}",
-                extra_spec={"hw:pmem": labels},
-                memory_mb=512,
-                disk=1,
-                ephemeral=0,
-                **kwargs,
-            )
-        )
-
     def host(self, name: str, *spaces: Space) -> None:
         """Start a host with these namespaces."""
-        labels: dict[str, list[str]] = {}
-        listed = []
-        for number, space in enumerate(spaces):
-            labels.setdefault(space.label, []).append(f"ns{number}")
-            devices = [{"chardev": f"dax0.{number}", "size": space.size}]
-            listed.append(
-                {
-                    "name": f"ns{number}",
-                    "size": space.size,
-                    "daxregion": {"align": space.align, "devices": devices},
-                }
-            )
-        self.flags(
-            pmem_namespaces=[f"{k}:{'|'.join(v)}" for k, v in labels.items()],
-            group="libvirt",
-        )
-        with fixtures.MockPatch(
-            "nova.privsep.libvirt.get_pmem_namespaces", return_value=json.dumps(listed)
+        with self.namespaces(
+            dataclasses.replace(space, name=f"ns{number}", chardev=f"dax0.{number}")
+            for number, space in enumerate(spaces)
         ):
             self.start_compute(name)

@@ -18,7 +18,6 @@ device without ssh.
 """
 
 import datetime
-import json
 import os
 import pathlib
 import threading
@@ -37,12 +36,11 @@ from oslo_utils import fixture as utils_fixture
 
 from nova_ext.compute import pmem_mark
 from nova_ext.privsep import pmem as privileged
-from tests.functional import base
+from tests.functional import pmem
 
 CONF = nova.conf.CONF
 
 SIZE = 6 << 20
-ALIGN = 2 << 20
 #: Per host: label of each namespace, in the order of the device numbers.
 SPACES = {"compute1": ("SMALL", "BIG", "SMALL"), "compute2": ("BIG", "SMALL", "SMALL")}
 
@@ -61,7 +59,7 @@ class Devices:
     def check(self, path: str) -> tuple[int, int]:
         if path not in self.content:
             raise privileged.DeviceError(f"{path} is not there")
-        return len(self.content[path]), ALIGN
+        return len(self.content[path]), pmem.ALIGN
 
     def copy(
         self, source: str, at: int, target: str, seek: int, length: int, timeout: float
@@ -89,7 +87,7 @@ class Devices:
         self.content[path][:] = bytes(len(self.content[path]))
 
 
-class CopyPmemTest(base.FunctionalTest):
+class CopyPmemTest(pmem.PmemTest):
     """Two hosts with two SMALL and a BIG device each, and servers with one of them."""
 
     ADMIN_API = True
@@ -125,44 +123,22 @@ class CopyPmemTest(base.FunctionalTest):
         for number, host in enumerate(SPACES):
             self.host(host, number)
 
-    def flavor(self, labels: str) -> str:
-        return str(
-            self._create_flavor(
-                name=f"pmem {labels}",
-                extra_spec={"hw:pmem": labels},
-                memory_mb=512,
-                disk=1,
-                ephemeral=0,
-            )
-        )
-
     def host(self, name: str, number: int) -> None:
         """Start a host whose devices are daxNUMBER.0, 1 and 2."""
-        with self.namespaces(name, number):
+        with self.namespaces(self.spaces(name, number)):
             self.start_compute(name)
 
-    def namespaces(self, name: str, number: int) -> Any:
-        """Let a nova-compute that starts now find the namespaces of a host."""
-        labels: dict[str, list[str]] = {}
-        listed = []
-        for minor, label in enumerate(SPACES[name]):
-            labels.setdefault(label, []).append(f"{name}_{minor}")
-            chardev = f"dax{number}.{minor}"
-            self.devices.content.setdefault(f"/dev/{chardev}", bytearray(SIZE))
-            listed.append(
-                {
-                    "name": f"{name}_{minor}",
-                    "size": SIZE,
-                    "daxregion": {"align": ALIGN, "devices": [{"chardev": chardev}]},
-                }
+    def spaces(self, name: str, number: int) -> list[pmem.Space]:
+        """The namespaces of a host, which get a device the first time."""
+        found = [
+            pmem.Space(
+                label, SIZE, name=f"{name}_{minor}", chardev=f"dax{number}.{minor}"
             )
-        self.flags(
-            pmem_namespaces=[f"{k}:{'|'.join(v)}" for k, v in labels.items()],
-            group="libvirt",
-        )
-        return fixtures.MockPatch(
-            "nova.privsep.libvirt.get_pmem_namespaces", return_value=json.dumps(listed)
-        )
+            for minor, label in enumerate(SPACES[name])
+        ]
+        for space in found:
+            self.devices.content.setdefault(f"/dev/{space.chardev}", bytearray(SIZE))
+        return found
 
     # What a test looks at.
 
@@ -672,7 +648,7 @@ class RestartTest(CopyPmemTest):
     def restart(self, host: str) -> None:
         number = list(SPACES).index(host)
         self.computes[host].stop()
-        with self.namespaces(host, number):
+        with self.namespaces(self.spaces(host, number)):
             self.restart_compute_service(host)
 
     def half(self, source: str) -> None:

@@ -41,7 +41,6 @@ FLAVORS: dict[str, tuple[int, dict[str, str]]] = {
     "tiny": (128, {}),
     "small": (192, {}),
     "pmem.small": (128, {"hw:pmem": "SMALL"}),
-    "pmem.small.ram": (192, {"hw:pmem": "SMALL"}),
     "pmem.small.big": (128, {"hw:pmem": "BIG,SMALL"}),
 }
 IMAGES = {

@@ -130,24 +130,6 @@ class Cloud:
     def service_log(self, service: str) -> pathlib.Path:
         return records.log_path(self.settings, service)
 
-    @contextlib.contextmanager
-    def configured(self, service: str, section: str, **options: Any) -> Iterator[None]:
-        """Restart a service with other options, and with its own ones afterwards.
-
-        It answers then; a compute service may not have reported yet.
-        """
-        path = services.get(self.settings, service).configs[0]
-        before = path.read_text()
-        lines = [f"{name} = {value}\n" for name, value in options.items()]
-        # of an option that is there twice the last one counts
-        path.write_text(f"{before}\n[{section}]\n{''.join(lines)}")
-        try:
-            self.restart(service)
-            yield
-        finally:
-            path.write_text(before)
-            self.restart(service)
-
     def wait_reported(self, connection: Connection, host: str, timeout: float) -> None:
         """Wait until the nova-compute of `host` reports since its last start.
 
@@ -334,10 +316,6 @@ class Cloud:
     def device_path(self, host: str, namespace: str) -> pathlib.Path:
         """The file with the bytes of a namespace, as devices.NAMESPACES names it."""
         return self._devices(host)[namespace].path
-
-    def device_node(self, host: str, namespace: str) -> str:
-        """The path of the device inside the host, as /dev/dax0.1."""
-        return f"/dev/{self._devices(host)[namespace].node}"
 
     def device_bytes(self, host: str, namespace: str) -> bytes:
         """The whole device."""

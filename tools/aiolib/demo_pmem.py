@@ -20,7 +20,7 @@ from typing import Any
 
 from aiolib import moves
 from aiolib.client import Cloud
-from aiolib.demo_quiesce import Transcript, Wrong
+from aiolib.transcript import Transcript, Wrong
 from nova_ext import client
 
 _BOOT = 90  # s; an emulated guest takes ten

@@ -21,10 +21,11 @@ from typing import Any
 
 from nova import rpc
 from nova.notifications.objects import base
-from nova.notifications.objects import exception as exception_payload
 from nova.notifications.objects import instance as instance_payload
 from nova.objects import base as nova_base
 from nova.objects import fields
+
+from nova_ext.notifications.objects import base as common
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,19 +147,13 @@ def emit(
     :param phase: ``start``, ``progress``, ``end`` or ``error``
     :param failure: the reason, with phase ``error``
     """
-    fault = None
-    priority = fields.NotificationPriority.INFO
-    if failure is not None:
-        fault = exception_payload.ExceptionPayload.from_exception(failure)
-        priority = fields.NotificationPriority.ERROR
     InstanceCopyPmemNotification(
         context=context,
-        priority=priority,
-        publisher=base.NotificationPublisher(
-            host=host, source=fields.NotificationSource.COMPUTE
-        ),
         event_type=InstanceCopyPmemEventType(
             object="instance", action="copy_pmem", phase=phase
         ),
-        payload=InstanceCopyPmemPayload(context, instance, fault, figures),
+        payload=InstanceCopyPmemPayload(
+            context, instance, common.fault(failure), figures
+        ),
+        **common.envelope(host, failure),
     ).emit(context)

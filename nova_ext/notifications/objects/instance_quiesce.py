@@ -20,12 +20,12 @@ from typing import Any
 
 from nova import rpc
 from nova.notifications.objects import base
-from nova.notifications.objects import exception as exception_payload
 from nova.notifications.objects import instance as instance_payload
 from nova.objects import base as nova_base
 from nova.objects import fields
 
 from nova_ext.compute import mark
+from nova_ext.notifications.objects import base as common
 
 
 class QuiesceAction(fields.BaseNovaEnum):
@@ -120,19 +120,13 @@ def emit(
     :param phase: ``start``, ``end`` or ``error``
     :param failure: the reason, with phase ``error``
     """
-    fault = None
-    priority = fields.NotificationPriority.INFO
-    if failure is not None:
-        fault = exception_payload.ExceptionPayload.from_exception(failure)
-        priority = fields.NotificationPriority.ERROR
     InstanceQuiesceNotification(
         context=context,
-        priority=priority,
-        publisher=base.NotificationPublisher(
-            host=host, source=fields.NotificationSource.COMPUTE
-        ),
         event_type=InstanceQuiesceEventType(
             object="instance", action=action, phase=phase
         ),
-        payload=InstanceQuiescePayload(context, instance, fault, window),
+        payload=InstanceQuiescePayload(
+            context, instance, common.fault(failure), window
+        ),
+        **common.envelope(host, failure),
     ).emit(context)

@@ -58,6 +58,10 @@ class LibvirtPmemHost:
         self.held, self.clean_held = self._ledger.held, self._ledger.clean_held
         self.forget = self._ledger.remove
 
+    def concerned(self) -> bool:
+        """See :meth:`nova_ext.virt.pmem_host.PmemHost.concerned`."""
+        return bool(self._driver._vpmems_by_name or self.dirty() or self.held())
+
     def devices(
         self, instance: Any, prefix: str | None = None
     ) -> list[pmem_host.Device]:

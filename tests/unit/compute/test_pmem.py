@@ -12,6 +12,7 @@
 
 """PmemManager where a whole nova cannot reach: each step that fails, in its order."""
 
+import copy
 import dataclasses
 import types
 from collections.abc import Callable, Iterable, Iterator
@@ -90,6 +91,7 @@ class Cloud:
 
 class Instance:
     uuid = UUID
+    task_state: str | None = "resize_migrating"
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
@@ -98,6 +100,9 @@ class Instance:
             migration_id=MIGRATION_ID,
             new_resources=[types.SimpleNamespace(identifier=name) for name in NAMES],
         )
+
+    def obj_clone(self) -> "Instance":
+        return copy.copy(self)
 
     def save(self) -> None:
         mark = pmem_mark.read(self)
@@ -197,6 +202,9 @@ class FakeHost:
     def clean_held(self, names: Iterable[str], uuid: str) -> None:
         self._cloud.step(f"clean_held {' '.join(names)}", uuid)
 
+    def concerned(self) -> bool:
+        return True
+
     def dirty(self) -> list[str]:
         return sorted(self.ledger)
 
@@ -257,7 +265,7 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     def emit(
         context: Any, instance: Any, host: str, phase: str, figures: Any, failure: Any
     ) -> None:
-        assert host == HOST
+        assert (host, instance.task_state) == (HOST, "resize_migrating")
         cloud.sent.append(
             (phase, figures.total, figures.copied, figures.seconds, failure)
         )
@@ -316,6 +324,7 @@ def move(cloud: Cloud, manager: pmem.PmemManager) -> None:
             manager.run(the_move)
             cloud.step("disks")
     finally:
+        cloud.instance.task_state = None  # what is written late tells how it was
         cloud.flush()
 
 
