@@ -1,0 +1,131 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+import errno
+import uuid
+
+import pytest
+
+from cinder_ext import exception
+from cinder_ext.backup import failures
+
+VOLUME = str(uuid.uuid4())
+KEY = str(uuid.uuid4())
+
+
+class QuotaError(Exception):
+    pass
+
+
+class BackupLimitExceeded(QuotaError):
+    pass
+
+
+class BackupRestoreCancel_Remote(Exception):  # noqa: N801 - as over RPC
+    pass
+
+
+class MessagingException(Exception):
+    pass
+
+
+class MessagingTimeout(MessagingException):
+    pass
+
+
+class CommandError(Exception):
+    errno = 1
+
+
+@pytest.mark.parametrize(
+    ("failure", "phase", "code"),
+    [
+        (exception.ServiceRestarted(), "transfer", "service_restart"),
+        (exception.NoBackupService(), "schedule", "scheduler_no_host"),
+        (BackupLimitExceeded(), "prepare", "quota"),
+        (BackupRestoreCancel_Remote(), "transfer", "cancelled"),
+        (MessagingTimeout(), "attach", "volume_service"),
+        (OSError(errno.ENOSPC, "No space left on device"), "transfer", "no_space"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "transfer", "no_space"),
+        (CommandError("dd: No space left on device"), "transfer", "no_space"),
+        (OSError(errno.EIO, "Input/output error"), "transfer", "driver_io"),
+        (ValueError("x"), "attach", "attach"),
+        (ValueError("x"), "detach", "detach"),
+        (ValueError("x"), "prepare", "unknown"),
+        (ValueError("x"), "finalize", "unknown"),
+    ],
+)
+def test_code(failure: Exception, phase: str, code: str) -> None:
+    assert code in failures.CODES
+    assert phase in failures.PHASES
+    assert failures.code(failure, phase) == code
+
+
+def test_code_of_a_full_store_behind_the_exception_of_a_driver() -> None:
+    try:
+        try:
+            raise OSError(errno.ENOSPC, "full")
+        except OSError as err:
+            raise ValueError("the store failed") from err
+    except ValueError as err:
+        assert failures.code(err, "transfer") == "no_space"
+
+
+def test_code_of_exceptions_in_a_ring() -> None:
+    first, second = ValueError("a"), ValueError("b")
+    first.__cause__, second.__cause__ = second, first
+    assert failures.code(first, "transfer") == "driver_io"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("Backup aborted.\nTraceback: secret", "Backup aborted."),
+        (
+            "Unexpected error while running command.\nCommand: ceph mon dump --id admin",
+            "Unexpected error while running command.",
+        ),
+        ("Failed. Command: rbd rm pool/x", "Failed."),
+        ("login failed: password = 'hunter2'", "login failed: password = '***'"),
+        (
+            "[Errno 28] No space left on device: '/var/lib/cinder/backup/x-1'",
+            "[Errno 28] No space left on device: '<path>'",
+        ),
+        ("GET https://u:p@s3.example.org/b?Signature=abc failed", "GET <url> failed"),
+        (f"Key not found, uuid: {KEY}", "Key not found, uuid: <id>"),
+        (f"Key {KEY.replace('-', '')} is gone", "Key <id> is gone"),
+        (
+            f"Volume {VOLUME} could not be found.",
+            f"Volume {VOLUME} could not be found.",
+        ),
+        ("either/or 1/2 of it", "either/or 1/2 of it"),
+        ("", None),
+        (None, None),
+        ("\n \n", None),
+        ("/only/a/path", "<path>"),
+    ],
+)
+def test_clean(text: str | None, told: str | None) -> None:
+    assert failures.clean(text, {VOLUME, None}) == told
+
+
+def test_clean_keeps_255_characters() -> None:
+    assert failures.clean("x" * 1000) == "x" * 255
+
+
+def test_describe_has_a_message_whatever_was_raised() -> None:
+    assert failures.describe(ValueError(), "transfer") == {
+        "code": "driver_io",
+        "type": "ValueError",
+        "message": "ValueError",
+        "phase": "transfer",
+    }
