@@ -41,6 +41,9 @@ LOG = logging.getLogger(__name__)
 _SUFFIX = ".json"
 _BROKEN = ".broken"
 
+#: What reading a broken file raises.
+_NO_RECORD = (ValueError, TypeError, KeyError, AttributeError)
+
 
 def directory(state_path: str, host: str) -> pathlib.Path:
     """Where the journal of a host lies."""
@@ -79,7 +82,10 @@ class Journal:
         """
         try:
             with self._locked():
-                kept = self._read(self._file(op))
+                try:
+                    kept = self._load(self._file(op))
+                except _NO_RECORD:
+                    kept = {"operation": op.record()}
                 if kept is None or "end" in kept:
                     return False
                 self._write(op, {**kept, "end": dataclasses.asdict(event)})
@@ -89,6 +95,11 @@ class Journal:
                 {"id": op.id, "error": error},
             )
         return True
+
+    def is_running(self, op: operation.Operation) -> bool:
+        """Whether the operation has no end yet."""
+        kept = self._read(self._file(op))
+        return kept is not None and "end" not in kept
 
     def touch(self, op: operation.Operation) -> None:
         """The operation shows activity."""
@@ -171,18 +182,26 @@ class Journal:
             os.fsync(file.fileno())
         new.replace(self._file(op))
 
-    def _read(self, file: pathlib.Path) -> dict[str, Any] | None:
-        """What a file keeps; None if it is gone or not to be read."""
+    @staticmethod
+    def _load(file: pathlib.Path) -> dict[str, Any] | None:
+        """What a file keeps; None if it is gone."""
         try:
             kept = json.loads(file.read_text())
-            operation.Operation.from_record(kept["operation"])
-            if "end" in kept:
-                emitter.Event(**kept["end"])
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        operation.Operation.from_record(kept["operation"])
+        if "end" in kept:
+            emitter.Event(**kept["end"])
+        return dict(kept)
+
+    def _read(self, file: pathlib.Path) -> dict[str, Any] | None:
+        """What a file keeps; None if it is gone or cannot be read."""
+        try:
+            return self._load(file)
+        except OSError as error:
+            LOG.warning("Could not read %s: %s", file, error)
+        except _NO_RECORD:
             with contextlib.suppress(OSError):
                 file.rename(file.with_suffix(_BROKEN))
             LOG.warning("Put aside the broken journal file %s.", file)
-            return None
-        return dict(kept)
+        return None

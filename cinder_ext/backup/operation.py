@@ -59,6 +59,8 @@ class Progress:
 
     :param bytes_total: what there is to read or write, None if unknown
     :param objects_total: the objects that a restore reads, None if it has none
+    :ivar bytes_written: what was written to the volume, twice if written twice
+    :ivar bytes_stored: what was written to the backup store
     """
 
     def __init__(
@@ -70,7 +72,10 @@ class Progress:
         self.bytes_total = bytes_total
         self.objects_total = objects_total
         self.bytes_done: int | None = None
+        self.bytes_written: int | None = None
+        self.bytes_stored: int | None = None
         self.objects_done: int | None = None
+        self.objects_opened = 0
         self._clock = clock
         self._started = clock()
 
@@ -107,7 +112,9 @@ class Progress:
             "objects_done": self.objects_total if succeeded else self.objects_done,
             "objects_total": self.objects_total,
             "rate_bps": self.bytes_done and round(self.bytes_done / elapsed, 1),
-            "eta_seconds": percent and round(elapsed * (100 - percent) / percent, 1),
+            "eta_seconds": round(elapsed * (100 - percent) / percent, 1)
+            if percent
+            else None,
         }
 
 
@@ -162,7 +169,12 @@ class Operation:
 
     :ivar started_at: seconds since the epoch
     :ivar sequence: number of the last notification
+    :ivar chain_length: the backups that a restore reads
+    :ivar objects_total: the objects of all these
+    :ivar volume_bytes: size of the volume that is restored to
     :ivar resumed: it was taken up again after a restart
+    :ivar begun: its start was announced
+    :ivar kept: the journal has it
     """
 
     id: str
@@ -173,15 +185,17 @@ class Operation:
     restore_volume_id: str | None = None
     volume_is_new: bool | None = None
     chain_length: int | None = None
+    objects_total: int | None = None
+    volume_bytes: int | None = None
     backup_service: str | None = None
     resumed: bool = False
     sequence: int = 0
-    worker: str = dataclasses.field(default_factory=worker)
 
     def __post_init__(self) -> None:
         self.lock = threading.RLock()
         self.progress: Progress | None = None
         self.begun = False
+        self.kept = False
         self.finished = False
         self.cancelled = False
         self.phase = "prepare"
@@ -230,5 +244,5 @@ class Operation:
         """The operation that the journal kept; unknown keys are of another version."""
         known = {field.name for field in dataclasses.fields(cls)}
         made = cls(**{key: record[key] for key in record.keys() & known})
-        made.begun = True
+        made.begun = made.kept = True
         return made

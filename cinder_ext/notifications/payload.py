@@ -82,3 +82,13 @@ def build(
         "worker": operation.worker(),
         **more,
     }
+
+
+def dropped(count: int, now: float) -> dict[str, Any]:
+    """The flat payload that tells of lost notifications of this process."""
+    return {
+        "payload_version": VERSION,
+        "dropped": count,
+        "occurred_at": timestamp(now),
+        "worker": operation.worker(),
+    }

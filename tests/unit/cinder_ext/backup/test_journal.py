@@ -144,6 +144,18 @@ def test_a_broken_file_is_put_aside(kept: journal.Journal, path: pathlib.Path) -
     assert len(list(path.glob("*.broken"))) == 4
 
 
+def test_the_end_of_an_operation_with_a_broken_file_is_kept(
+    kept: journal.Journal, path: pathlib.Path
+) -> None:
+    op = operation_of()
+    kept.begin(op)
+    (file,) = path.glob("*.json")
+    file.write_text("x")
+    assert kept.end(op, end_of(op))
+    assert not kept.end(op, end_of(op))
+    assert kept.undelivered() == [end_of(op)]
+
+
 def test_a_crash_while_writing_leaves_the_old_state(
     kept: journal.Journal, monkeypatch: pytest.MonkeyPatch, path: pathlib.Path
 ) -> None:

@@ -135,6 +135,12 @@ def test_rate_and_eta(clock: Clock) -> None:
     assert (facts["rate_bps"], facts["eta_seconds"]) == (20.0, 40.0)
 
 
+def test_there_is_no_eta_before_the_first_byte(clock: Clock) -> None:
+    progress = operation.Progress(bytes_total=1000, clock=clock)
+    progress.reached_byte(0)
+    assert progress.facts()["eta_seconds"] is None
+
+
 def test_facts_of_a_transfer_that_shows_nothing(clock: Clock) -> None:
     facts = operation.Progress(bytes_total=1000, clock=clock).facts()
     assert facts["bytes_total"] == 1000

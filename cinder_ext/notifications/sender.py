@@ -1,0 +1,95 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Owns the last step of a notification: from an event to oslo.messaging."""
+
+from typing import Any
+
+import oslo_messaging as messaging
+from cinder import context as cinder_context
+from cinder import rpc
+from oslo_messaging import transport as messaging_transport
+
+from cinder_ext.notifications import emitter
+from cinder_ext.notifications.objects import backup as versioned
+
+#: Events that those who know cinder's own progress get under this name before.
+_LEGACY_PROGRESS = "backup.createprogress"
+_LEGACY = ("backup.create.progress", "backup.create.end")
+
+
+class _Transport(messaging_transport.NotificationTransport):
+    """A transport that remembers what went wrong.
+
+    The notification drivers of oslo.messaging log a failure and tell nobody, but an end
+    must not leave the journal before the message bus has it.
+    """
+
+    failure: Exception | None = None
+
+    def _send_notification(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super()._send_notification(*args, **kwargs)
+        except Exception as error:
+            self.failure = error
+            raise
+
+
+def _context(event: emitter.Event) -> Any:
+    return cinder_context.RequestContext(
+        **event.context, is_admin=False, overwrite=False
+    )
+
+
+def connect(conf: Any, host: str) -> emitter.Send:
+    """Return what sends one event in the formats that the operator chose.
+
+    The connection is not the one that cinder made: that may be of another process.
+    """
+    options = conf.backup_notifications
+    upstream = messaging.get_notification_transport(
+        conf, allowed_remote_exmods=rpc.get_allowed_exmods()
+    )
+    transport = _Transport(upstream._driver)
+
+    def notifier(publisher: str, **more: Any) -> Any:
+        return messaging.Notifier(
+            transport,
+            publisher_id=f"{publisher}{host}",
+            serializer=rpc.RequestContextSerializer(messaging.JsonPayloadSerializer()),
+            # 0 would mean that oslo.messaging tries for ever.
+            retry=options.retries,
+            **more,
+        )
+
+    flat = notifier("backup.")
+    objects = notifier("cinder-backup:", topics=[options.versioned_topic])
+
+    def send(event: emitter.Event) -> None:
+        transport.failure = None
+        if options.format != "versioned":
+            emit = getattr(flat, event.priority)
+            if (
+                options.legacy_progress
+                and event.event_type in _LEGACY
+                and "backup_percent" in event.payload
+            ):
+                emit(_context(event), _LEGACY_PROGRESS, event.payload)
+            emit(_context(event), event.event_type, event.payload)
+        if options.format != "unversioned":
+            getattr(objects, event.priority)(
+                _context(event), *versioned.notification(event)
+            )
+        if transport.failure:
+            raise transport.failure
+
+    return send
