@@ -25,6 +25,7 @@ import subprocess
 from collections.abc import Iterator
 
 from aiolib import (
+    ceph,
     command,
     config,
     database,
@@ -146,6 +147,7 @@ def up(s: Settings) -> None:
     for host in s.hosts:
         hosts.start(s, host)
     database.prepare(s)
+    ceph.prepare(s)
     started: list[str] = []
 
     def stage(number: int) -> None:
@@ -159,7 +161,9 @@ def up(s: Settings) -> None:
 
     stage(services.INFRASTRUCTURE)
     database.synchronise(s)
+    ceph.admit_osd(s)
     stage(services.APIS)
+    ceph.make_pools(s)
     _once(s, "identity", s.url("keystone"))
     stage(services.DAEMONS)
     stage(services.COMPUTES)
@@ -191,8 +195,8 @@ def status(s: Settings) -> list[Line]:
         note = f"127.0.0.1:{s.port(service.name)}" if service.listens else ""
         if service.host:
             note = f"in host {service.host}"
-        if service.extended:
-            note += " +nova_ext"
+        if service.extension:
+            note += f" +{service.extension}"
         lines.append(
             Line(
                 service.name,

@@ -24,10 +24,8 @@ import json
 import os
 import pathlib
 
-from aiolib import devices, wheels
-from aiolib.settings import ADDRESS, REGION, STORAGE_HOST, Settings
-
-Ini = dict[str, dict[str, object]]
+from aiolib import ceph, command, devices, ini, wheels
+from aiolib.settings import ADDRESS, REGION, REPO, STORAGE_HOST, Settings
 
 EXTENSION_PASTE = (
     "paste.app_factory = nova.api.openstack.compute:APIRouterV21.factory",
@@ -40,6 +38,19 @@ EXTENSION_OPTIONS = {
     "quiesce_default_timeout": 60,
     "quiesce_max_timeout": 600,
 }
+BACKUP_OPTIONS = {
+    "format": "both",
+    "min_interval": 0,
+    "max_interval": 2,
+    "min_percent_step": 5,
+    "stall_time": 20,
+}
+# name: availability zone, the default one if it has none
+BACKUP_SERVICES = {
+    "cinder-backup": "",
+    "cinder-backup-ceph": "ceph",
+    "cinder-backup-s3": "s3",
+}
 SHIMS = pathlib.Path(__file__).resolve().parent / "shims"
 _FIXED_KEY = "00112233445566778899aabbccddeeff"
 
@@ -47,16 +58,6 @@ _FIXED_KEY = "00112233445566778899aabbccddeeff"
 def path_variable(settings: Settings) -> str:
     system = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     return f"{SHIMS}:{settings.venv}/bin:{system}"
-
-
-def write_ini(path: pathlib.Path, content: Ini) -> None:
-    lines = []
-    for section, options in content.items():
-        lines.append(f"[{section}]")
-        lines += [f"{name} = {value}" for name, value in options.items()]
-        lines.append("")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines))
 
 
 def _user(settings: Settings, name: str) -> dict[str, object]:
@@ -72,7 +73,7 @@ def _user(settings: Settings, name: str) -> dict[str, object]:
     }
 
 
-def _authtoken(settings: Settings, name: str, kind: str) -> Ini:
+def _authtoken(settings: Settings, name: str, kind: str) -> ini.Ini:
     return {
         "keystone_authtoken": {
             "www_authenticate_uri": settings.url("keystone", "/v3"),
@@ -84,7 +85,7 @@ def _authtoken(settings: Settings, name: str, kind: str) -> Ini:
     }
 
 
-def _common(settings: Settings, name: str) -> Ini:
+def _common(settings: Settings, name: str) -> ini.Ini:
     state = settings.state(name)
     (state / "locks").mkdir(parents=True, exist_ok=True)
     return {
@@ -107,7 +108,7 @@ def _database(settings: Settings, name: str) -> dict[str, object]:
 
 def _keystone(settings: Settings) -> None:
     etc = settings.etc / "keystone"
-    write_ini(
+    ini.write(
         etc / "keystone.conf",
         {
             "DEFAULT": {
@@ -125,7 +126,7 @@ def _keystone(settings: Settings) -> None:
 
 
 def _placement(settings: Settings) -> None:
-    write_ini(
+    ini.write(
         settings.etc / "placement" / "placement.conf",
         {
             "DEFAULT": {"use_stderr": "true"},
@@ -161,10 +162,10 @@ def _glance(settings: Settings) -> None:
         **_authtoken(settings, "glance", "image"),
     }
     content["oslo_messaging_notifications"] = {"driver": "noop"}
-    write_ini(etc / "glance-api.conf", content)
+    ini.write(etc / "glance-api.conf", content)
 
 
-def _nova(settings: Settings, state: str, host: str) -> Ini:
+def _nova(settings: Settings, state: str, host: str) -> ini.Ini:
     """What all nova services share."""
     content = _common(settings, state)
     content["DEFAULT"] |= {
@@ -199,7 +200,7 @@ def _nova(settings: Settings, state: str, host: str) -> Ini:
     }
 
 
-def _nova_control(settings: Settings, directory: str, host: str) -> Ini:
+def _nova_control(settings: Settings, directory: str, host: str) -> ini.Ini:
     content = _nova(settings, directory, host)
     content |= {
         "api_database": _database(settings, "nova_api"),
@@ -211,7 +212,7 @@ def _nova_control(settings: Settings, directory: str, host: str) -> Ini:
     return content
 
 
-def _nova_compute(settings: Settings, host: str, virt_type: str) -> Ini:
+def _nova_compute(settings: Settings, host: str, virt_type: str) -> ini.Ini:
     content = _nova(settings, f"nova-{host}", host)
     content["DEFAULT"] |= {
         "my_ip": settings.host_address(host),
@@ -243,7 +244,7 @@ def _nova_compute(settings: Settings, host: str, virt_type: str) -> Ini:
 
 def _all_nova(settings: Settings, virt_type: str) -> None:
     etc = settings.etc
-    write_ini(etc / "nova" / "nova.conf", _nova_control(settings, "nova", "ctl"))
+    ini.write(etc / "nova" / "nova.conf", _nova_control(settings, "nova", "ctl"))
     api = _nova_control(settings, "nova-api", "ctl-ext")
     paste = (etc / "nova" / "api-paste.ini").read_text()
     if not settings.stock:
@@ -252,19 +253,17 @@ def _all_nova(settings: Settings, virt_type: str) -> None:
         if paste.count(before) != 1:
             raise AssertionError(f"the stock api-paste.ini has no line {before!r}")
         paste = paste.replace(before, after)
-    write_ini(etc / "nova-api" / "nova.conf", api)
+    ini.write(etc / "nova-api" / "nova.conf", api)
     (etc / "nova-api" / "api-paste.ini").write_text(paste)
     for host in settings.computes:
         content = _nova_compute(settings, host, virt_type)
-        write_ini(etc / f"nova-{host}.conf", content)
+        ini.write(etc / f"nova-{host}.conf", content)
 
 
 def _cinder(settings: Settings) -> None:
     etc, state = settings.etc / "cinder", settings.state("cinder")
-    share, backups = state / "share", state / "backup"
-    for directory in (share, backups):
-        directory.mkdir(parents=True, exist_ok=True)
-    (etc / "nfs_shares").write_text(f"{ADDRESS}:{share}\n")
+    (state / "share").mkdir(parents=True, exist_ok=True)
+    (etc / "nfs_shares").write_text(f"{ADDRESS}:{state / 'share'}\n")
     content = _common(settings, "cinder")
     content["DEFAULT"] |= {
         "my_ip": ADDRESS,
@@ -274,12 +273,18 @@ def _cinder(settings: Settings) -> None:
         "rootwrap_config": etc / "rootwrap.conf",
         "resource_query_filters_file": etc / "resource_filters.json",
         "auth_strategy": "keystone",
-        "enabled_backends": "nfs",
+        "enabled_backends": "nfs,rbd",
+        # without a manager daemon Ceph tells no free space
+        "scheduler_default_filters": "AvailabilityZoneFilter,CapabilitiesFilter",
         "glance_api_servers": settings.url("glance"),
-        "backup_driver": "cinder.backup.drivers.posix.PosixBackupDriver",
-        "backup_posix_path": backups,
-        "backup_workers": 1,
+        "quota_backups": 1000,
     }
+    if not settings.stock:
+        content["DEFAULT"] |= {
+            "backup_manager": "cinder_ext.backup.manager.BackupManager",
+            "scheduler_manager": "cinder_ext.scheduler.manager.SchedulerManager",
+        }
+        content["backup_notifications"] = dict(BACKUP_OPTIONS)
     content |= {
         "nfs": {
             "volume_driver": "cinder.volume.drivers.nfs.NfsDriver",
@@ -290,6 +295,13 @@ def _cinder(settings: Settings) -> None:
             "nfs_qcow2_volumes": "true",
             "nas_secure_file_operations": "false",
             "nas_secure_file_permissions": "false",
+        },
+        "rbd": {
+            "volume_driver": "cinder.volume.drivers.rbd.RBDDriver",
+            "volume_backend_name": "rbd",
+            "rbd_pool": "volumes",
+            "rbd_user": ceph.USER,
+            "rbd_ceph_conf": "/etc/ceph/ceph.conf",
         },
         "database": _database(settings, "cinder"),
         "coordination": {"backend_url": f"file://{state}/coordination"},
@@ -304,7 +316,96 @@ def _cinder(settings: Settings) -> None:
         },
         **_authtoken(settings, "cinder", "block-storage"),
     }
-    write_ini(etc / "cinder.conf", content)
+    ini.write(etc / "cinder.conf", content)
+    for name, options in _backup_services(settings).items():
+        own = {**content, "DEFAULT": content["DEFAULT"] | options}
+        ini.write(etc / f"{name}.conf", own)
+
+
+def _backup_services(settings: Settings) -> dict[str, dict[str, object]]:
+    """What the backup services differ in; a backup chooses one by its zone."""
+    directory = settings.state("cinder") / "backup"
+    directory.mkdir(parents=True, exist_ok=True)
+    common = {
+        "backup_workers": 1,
+        "backup_driver_stats_polling_interval": 5,
+        "backup_driver_init_check_interval": 2,
+    }
+    chunked = {"backup_compression_algorithm": "none"}
+    drivers: dict[str, dict[str, object]] = {
+        "cinder-backup": {
+            "backup_driver": "cinder.backup.drivers.posix.PosixBackupDriver",
+            "backup_posix_path": directory,
+            "backup_file_size": 32 << 20,
+            **chunked,
+        },
+        "cinder-backup-ceph": {
+            "backup_driver": "cinder.backup.drivers.ceph.CephBackupDriver",
+            "backup_ceph_conf": "/etc/ceph/ceph.conf",
+            "backup_ceph_user": ceph.USER,
+            "backup_ceph_pool": "backups",
+            "backup_ceph_chunk_size": 32 << 20,
+        },
+        "cinder-backup-s3": {
+            "backup_driver": "cinder.backup.drivers.s3.S3BackupDriver",
+            "backup_s3_endpoint_url": settings.url("s3"),
+            "backup_s3_store_access_key": "aio",
+            "backup_s3_store_secret_key": settings.password,
+            "backup_s3_object_size": 32 << 20,
+            **chunked,
+        },
+    }
+    for name, options in drivers.items():
+        if zone := BACKUP_SERVICES[name]:
+            options |= {
+                "host": f"{STORAGE_HOST}-{zone}",
+                "storage_availability_zone": zone,
+            }
+        options |= common
+    return drivers
+
+
+def _ceilometer(settings: Settings) -> None:
+    """The notification agent, which writes what it keeps to two files."""
+    etc, state = settings.etc / "ceilometer", settings.state("ceilometer")
+    content = _common(settings, "ceilometer")
+    content["oslo_messaging_notifications"] = {
+        "driver": "noop",
+        "topics": "notifications,versioned_notifications",
+    }
+    for kind, name in (("samples", "pipeline"), ("events", "event_pipeline")):
+        what = "meters" if kind == "samples" else "events"
+        pipeline = {
+            "sources": [{"name": "all", what: ["*"], "sinks": ["file"]}],
+            "sinks": [{"name": "file", "publishers": [f"file://{state}/{kind}?json"]}],
+        }
+        # JSON is YAML
+        (etc / f"{name}.yaml").write_text(json.dumps(pipeline, indent=2) + "\n")
+    package = next(settings.venv.glob("lib/python3.*/site-packages/ceilometer"))
+    meters, events = package / "data/meters.d", "pipeline/data/event_definitions.yaml"
+    content |= {
+        "DEFAULT": content["DEFAULT"]
+        | {
+            "pipeline_cfg_file": etc / "pipeline.yaml",
+            "event_pipeline_cfg_file": etc / "event_pipeline.yaml",
+        },
+        "event": {"definitions_cfg_file": package / events},
+        "meter": {"meter_definitions_dirs": meters},
+    }
+    if not settings.stock:
+        merged = etc / "event_definitions.yaml"
+        merged.unlink(missing_ok=True)
+        merge = [settings.venv / "bin/cinder-ext-telemetry-merge", "events"]
+        command.run(
+            [*merge, "--write", merged], timeout=60, log=settings.log / "setup.log"
+        )
+        content["event"] = {"definitions_cfg_file": merged}
+        # of a meter that is there twice the first one counts
+        ours = REPO / "cinder_ext/telemetry/data/meters.d"
+        content["meter"] = {
+            "meter_definitions_dirs": f"{ours}\nmeter_definitions_dirs = {meters}"
+        }
+    ini.write(etc / "ceilometer.conf", content)
 
 
 def _rootwrap(settings: Settings, service: str) -> None:
@@ -390,8 +491,11 @@ def _clients(settings: Settings) -> None:
     (settings.home / "clouds.yaml").write_text(text)
 
 
+SERVICES = ("keystone", "glance", "placement", "nova", "cinder", "ceilometer")
+
+
 def write(settings: Settings, virt_type: str) -> None:
-    for service in ("keystone", "glance", "placement", "nova", "cinder"):
+    for service in SERVICES:
         (settings.etc / service).mkdir(parents=True, exist_ok=True)
         wheels.stock_files(settings, service)
         _rootwrap(settings, service)
@@ -401,4 +505,5 @@ def write(settings: Settings, virt_type: str) -> None:
     _glance(settings)
     _all_nova(settings, virt_type)
     _cinder(settings)
+    _ceilometer(settings)
     _clients(settings)

@@ -27,8 +27,8 @@ import sys
 import uuid
 from typing import Any
 
-from aiolib import devices, processes, records, ssh
-from aiolib.settings import TOOLS, Settings
+from aiolib import ceph, devices, processes, records, ssh
+from aiolib.settings import STORAGE_HOST, TOOLS, Settings
 
 # libvirt's directories and the name of each host's private one, short for sockets
 _LIBVIRT = {
@@ -159,6 +159,11 @@ def start(settings: Settings, host: str) -> bool:
     binds = _accounts(directory, ssh.home(settings, host) if computes else None)
     binds |= _names(settings, directory)
     plan: dict[str, Any] = {"name": host, "devices": []}
+    if host == STORAGE_HOST:
+        ceph.directory(settings).mkdir(parents=True, exist_ok=True)
+        pathlib.Path("/etc/ceph").mkdir(exist_ok=True)
+        # os-brick looks for keys nowhere else
+        binds[str(ceph.directory(settings))] = "/etc/ceph"
     if computes:
         devices.prepare(settings, host)
         plan |= devices.plan(settings, host)

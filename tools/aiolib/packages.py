@@ -36,6 +36,11 @@ PACKAGES = (
     "qemu-utils",
     "seabios",
     "iproute2",
+    "ceph-mon",
+    "ceph-osd",
+    "ceph-common",
+    "python3-rados",
+    "python3-rbd",
     "openssh-client",
     "openssh-server",
     # pbr asks it for the version of this project

@@ -24,7 +24,7 @@ import signal
 import socket
 import sys
 
-from aiolib import command, config, hosts, processes, records, ssh
+from aiolib import ceph, command, config, hosts, processes, records, ssh, wheels
 from aiolib.settings import (
     ADDRESS,
     PORTS,
@@ -48,7 +48,7 @@ class Service:
     :param stage: services of a stage start together, after the stage before
     :param host: the host whose namespaces it lives in, None for the machine itself
     :param configs: files whose change asks for a restart
-    :param extended: it loads the extension, so a change of its code does, too
+    :param extension: the package of ours that it loads, whose change does so, too
     :param socket: the unix socket that tells that it is ready
     :param endpoint: the address and port that tell it, outside PORTS
     """
@@ -59,7 +59,7 @@ class Service:
     env: dict[str, str] = dataclasses.field(default_factory=dict)
     host: str | None = None
     configs: tuple[pathlib.Path, ...] = ()
-    extended: bool = False
+    extension: str | None = None
     socket: pathlib.Path | None = None
     endpoint: tuple[str, int] | None = None
 
@@ -119,6 +119,15 @@ def _rabbitmq(s: Settings) -> Service:
     )
 
 
+def _ceph(s: Settings) -> list[Service]:
+    configs = (ceph.config_path(s),)
+    return [
+        Service("ceph-mon", ceph.mon(s), INFRASTRUCTURE, configs=configs),
+        # the monitor has to know of it before
+        Service("ceph-osd", ceph.osd(s), APIS, configs=configs),
+    ]
+
+
 def _wsgi(
     s: Settings,
     name: str,
@@ -126,7 +135,7 @@ def _wsgi(
     config_file: pathlib.Path,
     *arguments: str,
     stage: int = APIS,
-    extended: bool = False,
+    extension: str | None = None,
     **env: str,
 ) -> Service:
     python, script = str(s.venv / "bin/python"), str(TOOLS / "aiolib/serve_wsgi.py")
@@ -137,7 +146,7 @@ def _wsgi(
         stage,
         env=env,
         configs=tuple(configs),
-        extended=extended,
+        extension=extension,
     )
 
 
@@ -145,6 +154,7 @@ def _apis(s: Settings) -> list[Service]:
     etc = s.etc
     keystone = etc / "keystone" / "keystone.conf"
     cinder = etc / "cinder" / "cinder.conf"
+    s3 = wheels.s3_venv(s) / "bin/moto_server"
     stub = (sys.executable, str(TOOLS / "aiolib/network_stub.py"))
     return [
         _wsgi(
@@ -169,13 +179,14 @@ def _apis(s: Settings) -> list[Service]:
             OS_GLANCE_CONFIG_DIR=str(etc / "glance"),
         ),
         Service("network-stub", (*stub, str(s.port("network-stub"))), APIS),
+        Service("s3", (str(s3), "-H", ADDRESS, "-p", str(s.port("s3"))), APIS),
         _wsgi(
             s,
             "nova-api",
             "nova.wsgi.osapi_compute",
             etc / "nova-api" / "nova.conf",
             stage=DAEMONS,
-            extended=not s.stock,
+            extension=None if s.stock else "nova_ext",
             OS_NOVA_CONFIG_DIR=str(etc / "nova-api"),
         ),
         _wsgi(
@@ -199,7 +210,11 @@ def _apis(s: Settings) -> list[Service]:
 
 
 def _daemon(
-    s: Settings, binary: str, config_file: pathlib.Path, host: str | None = None
+    s: Settings,
+    binary: str,
+    config_file: pathlib.Path,
+    host: str | None = None,
+    extension: str | None = None,
 ) -> Service:
     return Service(
         binary,
@@ -207,7 +222,18 @@ def _daemon(
         DAEMONS,
         host=host,
         configs=(config_file,),
+        extension=extension,
     )
+
+
+def _storage(
+    s: Settings, name: str, config_file: pathlib.Path, extension: str | None
+) -> Service:
+    """A service of cinder that attaches volumes."""
+    binary = "cinder-volume" if name == "cinder-volume" else "cinder-backup"
+    daemon = _daemon(s, binary, config_file, STORAGE_HOST, extension)
+    modules = {"PYTHONPATH": str(ceph.modules(s))}
+    return dataclasses.replace(daemon, name=name, env=modules)
 
 
 def _compute(s: Settings, host: str) -> list[Service]:
@@ -233,7 +259,7 @@ def _compute(s: Settings, host: str) -> list[Service]:
         COMPUTES,
         host=host,
         configs=(config_file,),
-        extended=s.extended(host),
+        extension="nova_ext" if s.extended(host) else None,
     )
     return [libvirtd, sshd, nova]
 
@@ -242,13 +268,19 @@ def _compute(s: Settings, host: str) -> list[Service]:
 def table(s: Settings) -> dict[str, Service]:
     """Every service of the cloud by its name, in the order of their stages."""
     nova, cinder = s.etc / "nova" / "nova.conf", s.etc / "cinder" / "cinder.conf"
-    every = [_mariadb(s), _rabbitmq(s), *_apis(s)]
+    every = [_mariadb(s), _rabbitmq(s), *_ceph(s), *_apis(s)]
     every += [_daemon(s, f"nova-{n}", nova) for n in ("conductor", "scheduler")]
-    every += [_daemon(s, "cinder-scheduler", cinder)]
+    backups = None if s.stock else "cinder_ext"
+    every += [_daemon(s, "cinder-scheduler", cinder, extension=backups)]
     # they mount shares, so they get namespaces of their own
+    every += [_storage(s, "cinder-volume", cinder, None)]
     every += [
-        _daemon(s, f"cinder-{n}", cinder, STORAGE_HOST) for n in ("volume", "backup")
+        _storage(s, name, s.etc / "cinder" / f"{name}.conf", backups)
+        for name in config.BACKUP_SERVICES
     ]
+    agent = "ceilometer-agent-notification"
+    ceilometer = s.etc / "ceilometer" / "ceilometer.conf"
+    every += [_daemon(s, agent, ceilometer, extension=backups)]
     for host in s.computes:
         every += _compute(s, host)
     every.sort(key=lambda service: service.stage)
@@ -264,10 +296,11 @@ def get(s: Settings, name: str) -> Service:
 
 
 @functools.cache
-def _extension_digest() -> str:
+def _extension_digest(package: str) -> str:
     digest = hashlib.sha256()
-    for path in sorted((REPO / "nova_ext").rglob("*.py")):
-        digest.update(path.read_bytes())
+    for path in sorted((REPO / package).rglob("*.*")):
+        if path.suffix in (".py", ".yaml"):
+            digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
@@ -276,8 +309,8 @@ def fingerprint(service: Service) -> str:
     digest = hashlib.sha256(json.dumps([service.command, service.env]).encode())
     for path in service.configs:
         digest.update(path.read_bytes())
-    if service.extended:
-        digest.update(_extension_digest().encode())
+    if service.extension:
+        digest.update(_extension_digest(service.extension).encode())
     return digest.hexdigest()
 
 

@@ -34,6 +34,8 @@ PORTS = {
     "keystone": 5000,
     "rabbitmq": 5672,
     "rabbitmq-dist": 5673,
+    "ceph-mon": 6789,  # and the twenty above it are the OSD's
+    "s3": 7480,
     "nova-api": 8774,
     "nova-api-stock": 8775,
     "cinder-api": 8776,

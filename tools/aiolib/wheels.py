@@ -30,8 +30,11 @@ SERVICES = (
     "glance==33.0.0",
     "nova==34.0.0",
     "cinder==29.0.0",
+    "ceilometer==27.0.0",
 )
+S3_SERVER = "moto[s3,server]>=5,<6"
 OTHERS = (
+    "boto3",  # cinder's backup driver for S3
     "PyMySQL",
     "SQLAlchemy<2.1",
     "openstacksdk",
@@ -40,8 +43,8 @@ OTHERS = (
 )
 
 
-def _pip(settings: Settings) -> list[str]:
-    return [str(settings.venv / "bin/python"), "-m", "pip"]
+def _pip(venv: pathlib.Path) -> list[str]:
+    return [str(venv / "bin/python"), "-m", "pip"]
 
 
 def _requirements(settings: Settings) -> list[str]:
@@ -51,7 +54,7 @@ def _requirements(settings: Settings) -> list[str]:
     if constraints.exists():
         words += ["-c", str(constraints)]
     if (REPO / "setup.cfg").exists():
-        words += ["-e", f"{REPO}[nova,cinder,client]"]
+        words += ["-e", f"{REPO}[nova,cinder,ceilometer,client]"]
     return words
 
 
@@ -63,35 +66,47 @@ def _fingerprint(words: list[str]) -> str:
     return digest.hexdigest()
 
 
-def install(settings: Settings) -> bool:
-    """Bring the environment up to date; True if anything had to be done."""
-    words = _requirements(settings)
-    stamp = settings.venv / "aio-installed"
+def install(settings: Settings) -> None:
+    """Bring both environments up to date."""
+    say_services = "installing the wheels of the services and this project"
+    _install(settings, settings.venv, _requirements(settings), say_services)
+    # it agrees with the services on nothing but Python
+    _install(settings, s3_venv(settings), [S3_SERVER], "installing a server for S3")
+
+
+def s3_venv(settings: Settings) -> pathlib.Path:
+    """The environment of the server that speaks S3."""
+    return settings.home / "s3-venv"
+
+
+def _install(
+    settings: Settings, venv: pathlib.Path, words: list[str], what: str
+) -> None:
+    stamp = venv / "aio-installed"
     fingerprint = _fingerprint(words)
     if stamp.exists() and stamp.read_text() == fingerprint:
-        return False
+        return
     log = settings.log / "wheels.log"
-    python = settings.venv / "bin/python"
+    python = venv / "bin/python"
     if not python.exists():
         base = pathlib.Path(getattr(sys, "_base_executable", sys.executable))
-        command.run([base, "-m", "venv", settings.venv], timeout=120, log=log)
+        command.run([base, "-m", "venv", venv], timeout=120, log=log)
     stamp.unlink(missing_ok=True)
-    say("installing the wheels of the services and this project")
-    uv = settings.venv / "bin/uv"
+    say(what)
+    uv = venv / "bin/uv"
     try:
         if not uv.exists():
-            command.run([*_pip(settings), "install", "uv"], timeout=300, log=log)
+            command.run([*_pip(venv), "install", "uv"], timeout=300, log=log)
         command.run(
             [uv, "pip", "install", "--python", python, *words],
             timeout=900,
             log=log,
-            env=uv_source.environment(_pip(settings)),
+            env=uv_source.environment(_pip(venv)),
         )
     except Failure:
         say("uv could not do it, trying pip (slower)")
-        command.run([*_pip(settings), "install", *words], timeout=1800, log=log)
+        command.run([*_pip(venv), "install", *words], timeout=1800, log=log)
     stamp.write_text(fingerprint)
-    return True
 
 
 def stock_files(settings: Settings, service: str) -> None:
