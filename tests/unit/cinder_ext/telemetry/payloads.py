@@ -17,6 +17,9 @@ import dataclasses
 import itertools
 from typing import Any
 
+from cinder_ext.notifications import emitter
+from cinder_ext.notifications.objects import backup as objects
+
 BACKUP = "00000000-0000-4000-8000-00000000000b"
 VOLUME = "00000000-0000-4000-8000-00000000000a"
 OPERATION = "00000000-0000-5000-8000-00000000000c"
@@ -99,7 +102,7 @@ def _common(action: str, phase: str, **changes: Any) -> dict[str, Any]:
 
 def _progress(percent: float | None = 50.0) -> dict[str, Any]:
     return {
-        "percent": percent,
+        "backup_percent": percent,
         "bytes_done": 1610612736,
         "bytes_total": 3221225472,
         "objects_done": 15,
@@ -118,23 +121,25 @@ def _error() -> dict[str, Any]:
     }
 
 
-#: What the events have beyond the common block, as the versioned ones nest it.
+#: What the events have beyond the common block.
 _MORE: dict[str, dict[str, Any]] = {
-    "create.progress": {"progress": _progress()},
+    "create.progress": _progress(),
     "create.end": {
+        **_progress(100.0),
         "duration": 60.5,
         "result": {"bytes_read": 3221225472, "bytes_stored": 9000, "object_count": 30},
     },
-    "create.error": {"duration": 31.0, "progress": _progress(), "error": _error()},
-    "create.cancelled": {"duration": 31.0, "progress": _progress()},
+    "create.error": {**_progress(), "duration": 31.0, "error": _error()},
+    "create.cancelled": {**_progress(), "duration": 31.0},
     "create.stalled": {"age_seconds": 3600.0},
-    "restore.progress": {"progress": _progress(25.0)},
+    "restore.progress": _progress(25.0),
     "restore.end": {
+        **_progress(100.0),
         "duration": 70.0,
         "result": {"bytes_written": 3221225472, "volume_bytes": 3221225472},
     },
-    "restore.error": {"duration": 31.0, "progress": _progress(), "error": _error()},
-    "restore.cancelled": {"duration": 31.0, "progress": _progress()},
+    "restore.error": {**_progress(), "duration": 31.0, "error": _error()},
+    "restore.cancelled": {**_progress(), "duration": 31.0},
     "delete.start": {"resumed": True},
     "delete.end": {"resumed": True, "duration": 2.25},
     "delete.error": {"resumed": True, "duration": 2.25, "error": _error()},
@@ -177,55 +182,45 @@ def _priority(event: str) -> str:
     return {"error": "ERROR", "stalled": "WARN"}.get(event.rpartition(".")[2], "INFO")
 
 
-def _nested(event: str) -> dict[str, Any]:
-    action, _, phase = event.rpartition(".")
-    restore = _RESTORE if action == "restore" else {}
-    more = copy.deepcopy(_MORE.get(event, {}))
-    return {**_common(action, phase), **restore, **more}
-
-
 def flat(event_type: str, priority: str | None = None, **changes: Any) -> Message:
     """An unversioned notification of this package."""
     event = event_type.removeprefix("backup.")
     if event == "exists":
-        period = {
-            "audit_period_beginning": "2026-11-21 09:00:00",
-            "audit_period_ending": "2026-11-21 10:00:00",
-        }
-        payload = upstream(status="available", **period)
+        payload = upstream(
+            status="available",
+            audit_period_beginning="2026-11-21 09:00:00",
+            audit_period_ending="2026-11-21 10:00:00",
+        )
     else:
-        legacy = event == "createprogress"
-        payload = _nested("create.progress" if legacy else event)
-    progress = payload.pop("progress", {})
-    if progress:
-        progress["backup_percent"] = progress.pop("percent")
-    payload.update(progress, **changes)
+        event = "create.progress" if event == "createprogress" else event
+        action, _, phase = event.rpartition(".")
+        payload = _common(action, phase, **copy.deepcopy(_MORE.get(event, {})))
+        if action == "restore":
+            payload.update(_RESTORE)
+    payload.update(changes)
     return message(event_type, payload, priority or _priority(event))
 
 
-def _wrapped(name: str, data: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "cinder_object.name": name,
-        "cinder_object.namespace": "cinder",
-        "cinder_object.version": "1.0",
-        "cinder_object.data": data,
+def versioned(event_type: str) -> Message:
+    """The same notification as an object."""
+    like = flat(event_type.removeprefix("volume_"))
+    event = emitter.Event(
+        like.message["event_type"], like.message["priority"], like.payload, {}
+    )
+    name, payload = objects.notification(event)
+    assert name == event_type
+    return message(name, payload, event.priority, "cinder-backup:b1")
+
+
+def dropped() -> Message:
+    """That some notifications were lost."""
+    payload = {
+        "payload_version": "1.0",
+        "dropped": 12,
+        "occurred_at": "2026-11-21T10:00:30.250Z",
+        "worker": "b1:4242",
     }
-
-
-def versioned(event_type: str, **changes: Any) -> Message:
-    """A versioned notification of this package."""
-    event = event_type.removeprefix("volume_backup.")
-    data = _nested(event)
-    data["fault"] = data.pop("error", None)
-    for key, name in (
-        ("progress", "BackupProgressPayload"),
-        ("fault", "BackupFaultPayload"),
-        ("result", "BackupResultPayload"),
-    ):
-        data[key] = _wrapped(name, data[key]) if data.get(key) else None
-    data.update(changes)
-    payload = _wrapped("BackupPayload", data)
-    return message(event_type, payload, _priority(event), "cinder-backup:b1")
+    return message("backup.notifications.dropped", payload)
 
 
 def stock_progress(percent: float) -> Message:

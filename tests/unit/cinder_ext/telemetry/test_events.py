@@ -20,6 +20,8 @@ from typing import Any
 
 import pytest
 
+from cinder_ext.notifications import emitter
+from cinder_ext.notifications.objects import backup as objects
 from tests.unit.cinder_ext.telemetry import payloads
 from tests.unit.cinder_ext.telemetry.conftest import Agent, traits
 
@@ -114,7 +116,32 @@ def test_versioned_events_have_the_same_traits(agent: Agent, event_type: str) ->
     flat = traits(event_of(agent, payloads.flat(unversioned)))
     assert versioned.pop("service") == "cinder-backup:b1"
     assert flat.pop("service") == "backup.b1"
+    # Versioned objects know no fractions of a second.
+    flat["occurred_at"] = flat["occurred_at"].replace(microsecond=0)
     assert versioned == flat
+
+
+def test_the_payloads_above_have_every_field() -> None:
+    known = set()
+    for event_type in payloads.FLAT:
+        known |= {
+            key.rpartition(".")[2] for key in leaves(payloads.flat(event_type).payload)
+        }
+    for kind in objects.PAYLOADS[:4]:
+        nested = {"progress", "fault", "result"}
+        names = {kind.FLAT.get(name, name) for name in kind.fields} - nested
+        assert names <= known, kind
+
+
+def test_lost_notifications(agent: Agent) -> None:
+    flat = payloads.dropped()
+    body = emitter.Event(flat.message["event_type"], "info", flat.payload, {})
+    versioned = payloads.message(*objects.notification(body))
+    for message in (flat, versioned):
+        found = traits(event_of(agent, message))
+        assert found["dropped"] == 12
+        assert found["worker"] == "b1:4242"
+        assert found["occurred_at"].second == 30
 
 
 @pytest.mark.parametrize("event_type", payloads.FLAT + payloads.VERSIONED)
@@ -225,7 +252,8 @@ def test_each_published_sample_is_an_event_of_a_resource(agent: Agent) -> None:
     names = sorted(path.stem for path in SAMPLES.glob("*.json"))
     assert len(names) >= 10
     for name in names:
-        assert "resource_id" in traits(event_of(agent, sample(name))), name
+        found = traits(event_of(agent, sample(name)))
+        assert "resource_id" in found or "dropped" in found, name
 
 
 def test_other_events_stay_as_they_were(stock: Agent, agent: Agent) -> None:

@@ -154,7 +154,7 @@ def test_a_backup_from_its_first_sample_to_its_end(
         "backup.bytes",
         "backup.failures",
     }
-    assert measures["backup.progress"]["measures"][0]["value"] == 50.0
+    assert measures["backup.progress"]["measures"][0]["value"] == 100.0
     assert measures["backup.progress"]["unit"] == "percent"
 
 

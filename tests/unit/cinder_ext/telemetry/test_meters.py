@@ -48,6 +48,7 @@ def test_stock_ceilometer_counts_progress_and_failures_as_size(stock: Agent) -> 
             "create.end",
             {
                 "backup.size": 3,
+                "backup.progress": 100.0,
                 "backup.create.duration": 60.5,
                 "backup.bytes": 3221225472,
             },
@@ -55,7 +56,14 @@ def test_stock_ceilometer_counts_progress_and_failures_as_size(stock: Agent) -> 
         ("create.error", {"backup.failures": 1}),
         ("restore.start", {"backup.size": 3}),
         ("restore.progress", {"backup.restore.progress": 25.0}),
-        ("restore.end", {"backup.size": 3, "backup.restore.duration": 70.0}),
+        (
+            "restore.end",
+            {
+                "backup.size": 3,
+                "backup.restore.progress": 100.0,
+                "backup.restore.duration": 70.0,
+            },
+        ),
         ("restore.error", {"backup.failures": 1}),
         ("delete.start", {"backup.size": 3}),
         ("delete.end", {"backup.size": 3, "backup.delete.duration": 2.25}),
@@ -130,12 +138,12 @@ def test_a_whole_backup_is_counted_once(agent: Agent) -> None:
     samples, _ = agent.hear(*create)
     assert collections.Counter(sample.name for sample in samples) == {
         "backup.size": 2,
-        "backup.progress": 3,
+        "backup.progress": 4,
         "backup.create.duration": 1,
         "backup.bytes": 1,
     }
     progress = [sample.volume for sample in samples if sample.name == "backup.progress"]
-    assert progress == [10.0, 20.0, 99.9]
+    assert progress == [10.0, 20.0, 99.9, 100.0]
 
 
 @pytest.mark.parametrize("event_type", payloads.VERSIONED)
