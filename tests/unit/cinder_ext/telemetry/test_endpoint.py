@@ -12,7 +12,9 @@
 
 """The endpoint for failures, which must neither count twice nor ever raise."""
 
+import collections
 import concurrent.futures
+import time
 from typing import Any
 
 import pytest
@@ -99,6 +101,15 @@ def test_another_operation_counts(
     assert len(publisher.samples) == 2
 
 
+class Slow(collections.deque[Any]):
+    """Lets another thread in between the look and the entry."""
+
+    def __contains__(self, item: object) -> bool:
+        found = super().__contains__(item)
+        time.sleep(0.001)
+        return found
+
+
 def test_many_threads_count_once(
     endpoint: BackupFailures, publisher: Publisher
 ) -> None:
@@ -107,6 +118,7 @@ def test_many_threads_count_once(
         for number in range(50)
         for _ in range(4)
     ]
+    endpoint._counted = Slow(maxlen=1000)
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda message: endpoint.error([message]), messages))
     assert len(publisher.samples) == 50
