@@ -25,7 +25,6 @@ import threading
 import time
 import uuid
 from typing import Any
-from unittest import mock
 
 import oslo_messaging
 from cinder import context, objects
@@ -59,6 +58,10 @@ def age(path: pathlib.Path, seconds: float) -> None:
     then = time.time() - seconds
     for file in path.glob("cinder_ext/**/*.json"):
         os.utime(file, (then, then))
+
+
+class Killed(BaseException):
+    """The process is gone: no handler of exceptions sees this."""
 
 
 class Device:
@@ -137,10 +140,9 @@ class BackupCase(test.TestCase):
     def restarted(self, **stubs: Any) -> Any:
         """Another one on the same host, after its clean-up."""
         self.manager = self.started()
-        with mock.patch.multiple(self.manager, **stubs):
-            self.manager._cleanup_incomplete_backup_operations(
-                context.get_admin_context()
-            )
+        for name, stub in stubs.items():
+            setattr(self.manager, name, stub)
+        self.manager._cleanup_incomplete_backup_operations(context.get_admin_context())
         return self.manager
 
     def attached(self, ctxt: Any, volume: Any, *_more: Any, **_kw: Any) -> Any:
@@ -240,6 +242,21 @@ class BackupCase(test.TestCase):
         (message,) = (m for m in self.sent() if m["event_type"] == event_type)
         payload: dict[str, Any] = message["payload"]
         return payload
+
+    def ends(self) -> dict[str, list[str]]:
+        """The types of each operation in order, after a look at their numbers."""
+        seen: dict[str, list[str]] = {}
+        last: dict[str, int] = {}
+        for message in self.sent():
+            payload = message["payload"]
+            if message["event_type"] == "backup.createprogress":
+                continue
+            op = payload["operation_id"]
+            self.assertLess(last.get(op, 0), payload["sequence"])
+            last[op] = payload["sequence"]
+            if payload["phase"] != "progress":
+                seen.setdefault(op, []).append(message["event_type"])
+        return seen
 
     def journal(self) -> list[str]:
         return sorted(
