@@ -1,0 +1,89 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from oslo_config import cfg
+
+from cinder_ext import conf, exception
+
+
+@pytest.fixture
+def parsed() -> Iterator[Any]:
+    made = cfg.ConfigOpts()
+    conf.register_opts(made)
+    conf.register_opts(made)
+    made.register_opts(
+        [cfg.MultiStrOpt("topics", default=["notifications"])],
+        group="oslo_messaging_notifications",
+    )
+    made([])
+    yield made
+    # Copies of an option group share their options.
+    for option in conf.OPTS:
+        made.clear_override(option.name, group="backup_notifications")
+
+
+def test_the_defaults_fit_together(parsed: Any) -> None:
+    conf.check(parsed)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("format", "json"),
+        ("min_interval", -1),
+        ("max_interval", 0),
+        ("min_percent_step", 0),
+        ("min_percent_step", 101),
+        ("stall_time", -1),
+        ("stalled_priority", "error"),
+        ("queue_length", 9),
+        # oslo.messaging takes 0 for its own default, which is to try for ever.
+        ("retries", 0),
+    ],
+)
+def test_values_out_of_range_are_refused(parsed: Any, name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=r"\S"):
+        parsed.set_override(name, value, group="backup_notifications")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"min_interval": 121},
+        {"format": "both", "versioned_topic": "notifications"},
+        {"format": "versioned", "versioned_topic": "notifications"},
+    ],
+)
+def test_contradictions_are_refused_in_one_line(
+    parsed: Any, values: dict[str, Any]
+) -> None:
+    for name, value in values.items():
+        parsed.set_override(name, value, group="backup_notifications")
+    with pytest.raises(exception.InvalidOptions) as refused:
+        conf.check(parsed)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_topic_does_not_matter_to_flat_payloads(parsed: Any) -> None:
+    parsed.set_override(
+        "versioned_topic", "notifications", group="backup_notifications"
+    )
+    conf.check(parsed)
+
+
+def test_each_option_says_what_it_does() -> None:
+    for option in conf.OPTS:
+        assert len((option.help or "").strip()) > 30, option.name
