@@ -12,11 +12,15 @@
 
 """Owns the options of the ``[backup_notifications]`` group."""
 
+import sys
 from typing import Any
 
 from oslo_config import cfg
+from oslo_log import log as logging
 
 from cinder_ext import exception
+
+LOG = logging.getLogger(__name__)
 
 GROUP = cfg.OptGroup(
     "backup_notifications",
@@ -184,3 +188,12 @@ def check(conf: Any) -> None:
             f"[backup_notifications] versioned_topic ({options.versioned_topic}) is "
             "one of [oslo_messaging_notifications] topics, too: choose another."
         )
+
+
+def require(conf: Any) -> None:
+    """End the service with one line if ``check`` refuses the options."""
+    try:
+        check(conf)
+    except exception.InvalidOptions as error:
+        LOG.critical(error)
+        sys.exit(str(error))

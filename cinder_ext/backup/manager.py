@@ -28,7 +28,6 @@ of cinder 29:
   of the service, in one of its workers.
 """
 
-import sys
 import time
 from typing import Any
 
@@ -42,7 +41,7 @@ from oslo_log import log as logging
 from oslo_service import periodic_task
 from oslo_utils import units
 
-from cinder_ext import conf, exception
+from cinder_ext import conf
 from cinder_ext.backup import driver, operation, recorder, watchdog
 
 LOG = logging.getLogger(__name__)
@@ -61,11 +60,7 @@ class BackupManager(manager.BackupManager):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        try:
-            conf.check(CONF)
-        except exception.InvalidOptions as error:
-            LOG.critical(error)
-            sys.exit(str(error))
+        conf.require(CONF)
         self.recorder = recorder.Recorder(CONF, self.host)
         self._watchdog = watchdog.Watchdog(
             self.recorder.journal, CONF.backup_notifications.stall_time

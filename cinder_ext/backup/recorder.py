@@ -36,6 +36,8 @@ from cinder_ext.notifications import emitter, payload, sender
 
 LOG = logging.getLogger(__name__)
 
+_BACKUP = "cinder-backup"
+
 #: Seconds between two marks of activity in the journal.
 _ACTIVITY = 10.0
 
@@ -131,16 +133,22 @@ class Recorder:
 
     :param conf: cinder's configuration
     :param host: of the service, as in ``node1@backend``
+    :param binary: of the service; each has its own journal
     """
 
     def __init__(
-        self, conf: Any, host: str, clock: operation.Clock = time.time
+        self,
+        conf: Any,
+        host: str,
+        binary: str = _BACKUP,
+        clock: operation.Clock = time.time,
     ) -> None:
         options = conf.backup_notifications
         self.conf = conf
-        self.journal = journal.Journal(journal.directory(conf.state_path, host))
+        name = host if binary == _BACKUP else f"{binary}@{host}"
+        self.journal = journal.Journal(journal.directory(conf.state_path, name))
         self.emitter = emitter.Emitter(
-            functools.partial(sender.connect, conf, host),
+            functools.partial(sender.connect, conf, host, binary),
             length=options.queue_length,
             retries=options.retries,
             delivered=self._delivered,

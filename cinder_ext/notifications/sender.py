@@ -50,7 +50,7 @@ def _context(event: emitter.Event) -> Any:
     )
 
 
-def connect(conf: Any, host: str) -> emitter.Send:
+def connect(conf: Any, host: str, binary: str) -> emitter.Send:
     """Return what sends one event in the formats that the operator chose.
 
     The connection is not the one that cinder made: that may be of another process.
@@ -72,7 +72,7 @@ def connect(conf: Any, host: str) -> emitter.Send:
         )
 
     flat = notifier("backup.")
-    objects = notifier("cinder-backup:", topics=[options.versioned_topic])
+    objects = notifier(f"{binary}:", topics=[options.versioned_topic])
 
     def send(event: emitter.Event) -> None:
         transport.failure = None
