@@ -19,7 +19,11 @@ import importlib.util
 
 from aiolib.settings import Failure
 
-DEMOS = {"pmem": "aiolib.demo_pmem", "quiesce": "aiolib.demo_quiesce"}
+DEMOS = {
+    "backup": "aiolib.demo_backup",
+    "pmem": "aiolib.demo_pmem",
+    "quiesce": "aiolib.demo_quiesce",
+}
 DEFAULT = "quiesce"
 
 

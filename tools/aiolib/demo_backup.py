@@ -1,0 +1,177 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""`tools/aio demo backup`: what Ceilometer hears of backups, good and bad ones."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+from typing import Any
+
+import openstack.exceptions
+
+from aiolib import telemetry
+from aiolib.client import Cloud
+from aiolib.settings import Failure
+from aiolib.transcript import Transcript, Wrong
+from aiolib.volumes import GIB, Volumes
+
+# fingerprints of content, keys, command lines and paths have no place in an event
+_FORBIDDEN = re.compile(
+    r"[0-9a-f]{32}\b(?!-)|md5|encryption_key|Command:|object_meta|/var/|/etc/|/mnt/"
+)
+_MOST_BYTES = 4096
+_SHOWN = ("percent", "bytes_done", "duration", "error_code", "error_message", "status")
+
+
+class _Story:
+    def __init__(self, cloud: Cloud, say: Transcript, cleanup: Any) -> None:
+        self.say, self.cleanup, self.cloud = say, cleanup, cloud
+        self.agent = telemetry.Ceilometer(cloud.settings)
+        self.admin = cloud.connect("admin")
+        self.volumes = Volumes(cloud, cloud.connect("demo"))
+        self.volumes.types(self.admin)
+
+    def volume(self, name: str, kind: str = "rbd") -> Any:
+        made = self.volumes.make(name, kind)
+        self.cleanup.callback(self.volumes.api.delete_volume, made)
+        return made
+
+    def order(self, volume: Any, name: str, service: str = "cinder-backup") -> Any:
+        backup = self.volumes.order(volume, service, name=name)
+        force = {"force": True, "ignore_missing": True}
+        api = self.admin.block_storage
+        self.cleanup.callback(api.wait_for_delete, backup, 0.5, 60)
+        self.cleanup.callback(api.delete_backup, backup.id, **force)
+        return backup
+
+    def check(self, backup: Any, action: str, last: str, **traits: Any) -> None:
+        """Show the events of one operation, and check what they are and carry."""
+        agent, say = self.agent, self.say
+        agent.wait(backup.id, telemetry.ended(action))
+        for prefix in ("backup.", "volume_backup."):
+            found = [
+                event
+                for event in agent.events(backup.id, prefix)
+                if event.type.startswith(f"{prefix}{action}.")
+            ]
+            for event in found if prefix == "backup." else ():
+                shown = {k: event.traits[k] for k in _SHOWN if k in event.traits}
+                say(f"  {event.type} {shown}")
+            wrong = telemetry.faults(found, f"{prefix}{action}.")
+            wrong += [
+                f"{event.type} carries {match[0]}"
+                for event in found
+                if (match := _FORBIDDEN.search(event.line))
+            ]
+            say.check(not wrong, f"{prefix}{action}.*: in order {wrong or ''}")
+            say.check(found[-1].phase == last, f"the last one is {last}")
+            for name, value in traits.items():
+                seen = found[-1].traits.get(name)
+                say.check(seen == value, f"{name} is {seen}")
+
+
+def main() -> int:
+    """Run the demo; 0 if every step was as it should be."""
+    say = Transcript()
+    with contextlib.ExitStack() as cleanup:
+        try:
+            _tell(_Story(Cloud(), say, cleanup))
+        except (
+            Wrong,
+            Failure,
+            TimeoutError,
+            openstack.exceptions.SDKException,
+        ) as exc:
+            say(f"The demo failed: {exc}")
+            return 1
+    say("Every step was as it should be")
+    return 0
+
+
+def _tell(story: _Story) -> None:
+    say, volumes = story.say, story.volumes
+    say("Filling a volume of 1 GiB")
+    volume = story.volume("demo-backup")
+    before = volumes.fill(volume, GIB)
+    say(f"  MD5 {before}")
+
+    say("A backup with the posix driver")
+    backup = story.order(volume, "demo-good")
+    volumes.wait(backup)
+    story.check(backup, "create", "end", status="available", bytes_read=GIB)
+    sizes = story.agent.samples("backup.size", backup.id)
+    say.check(len(sizes) == 2, f"{len(sizes)} samples of backup.size: start and end")
+
+    say("Its restore to a new volume")
+    restored = volumes.restore(backup, "demo-restored")
+    story.cleanup.callback(volumes.api.delete_volume, restored)
+    after = volumes.digest(restored)
+    say.check(after == before, f"the new volume has MD5 {after}")
+    story.check(backup, "restore", "end", restore_volume_id=restored.id)
+
+    say("Its deletion")
+    volumes.delete_backup(backup)
+    story.check(backup, "delete", "end")
+
+    say("A backup for which there is no space")
+    with volumes.little_space(GIB // 4):
+        backup = story.order(volume, "demo-full")
+        volumes.wait(backup, "error")
+    story.check(backup, "create", "error", error_code="no_space", status="error")
+    failures = story.agent.samples("backup.failures", backup.id)
+    say.check(len(failures) == 1, f"{len(failures)} sample of backup.failures")
+
+    say("A backup whose service is killed with SIGKILL")
+    backup = story.order(volume, "demo-killed")
+    _wait_for_progress(story, backup)
+    story.cloud.kill("cinder-backup")
+    story.cloud.start("cinder-backup")
+    volumes.wait(backup, "error")
+    story.check(backup, "create", "error", error_code="service_restart")
+
+    say("A backup that is cancelled")
+    backup = _order_soon(story, volume, "demo-cancelled")
+    _wait_for_progress(story, backup)
+    api = story.admin.block_storage
+    api.delete_backup(backup, force=True)
+    api.wait_for_delete(backup, 0.5, 60)
+    story.check(backup, "create", "cancelled")
+
+    say("A backup in Ceph, of which a copy within Ceph shows no bytes")
+    backup = story.order(volume, "demo-ceph", "cinder-backup-ceph")
+    volumes.wait(backup)
+    story.check(backup, "create", "end", status="available")
+
+
+def _wait_for_progress(story: _Story, backup: Any) -> None:
+    story.agent.wait(
+        backup.id,
+        lambda events: any(event.type == "backup.create.progress" for event in events),
+    )
+
+
+def _order_soon(story: _Story, volume: Any, name: str) -> Any:
+    """Order a backup once the scheduler believes in the service again."""
+    for _ in range(30):
+        backup = story.order(volume, name)
+        story.agent.wait(backup.id, lambda events: events)
+        if story.agent.events(backup.id)[0].phase == "start":
+            return backup
+        story.cleanup.callback(lambda: None)
+    raise Wrong("no backup service within a minute")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Owns volumes with known content, and their backups, on the running cloud."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+from aiolib import ceph
+from aiolib.client import Cloud
+from aiolib.config import BACKUP_SERVICES
+from aiolib.settings import STORAGE_HOST, Failure
+
+GIB = 1 << 30
+_TIMEOUT = 300  # s; for each step of a volume or a backup
+
+# Debian's Python has the modules for Ceph.
+_CEPH = """
+import hashlib, os, sys, rados, rbd
+what, conf, name = sys.argv[1:4]
+with rados.Rados(conffile=conf, rados_id=sys.argv[4]) as cluster:
+    with cluster.open_ioctx("volumes") as pool, rbd.Image(pool, name) as image:
+        if what == "fill":
+            for at in range(0, int(sys.argv[5]), 1 << 22):
+                image.write(os.urandom(1 << 22), at)
+        digest = hashlib.md5()
+        for at in range(0, image.size(), 1 << 22):
+            digest.update(image.read(at, 1 << 22))
+print(digest.hexdigest())
+"""
+
+
+class Volumes:
+    """Volumes of a tenant.
+
+    :param connection: an openstacksdk connection of the tenant
+    """
+
+    def __init__(self, cloud: Cloud, connection: Any) -> None:
+        self._cloud = cloud
+        self.api = connection.block_storage
+
+    def types(self, admin: Any) -> None:
+        """Make a volume type for each back end."""
+        for name in ("nfs", "rbd"):
+            if not admin.block_storage.find_type(name):
+                kind = admin.block_storage.create_type(name=name)
+                admin.block_storage.update_type_extra_specs(
+                    kind, volume_backend_name=name
+                )
+
+    def make(self, name: str, kind: str, size: int = 1) -> Any:
+        """A volume of so many GiB."""
+        made = self.api.create_volume(name=name, size=size, volume_type=kind)
+        return self.api.wait_for_status(made, "available", ["error"], 1, _TIMEOUT)
+
+    def fill(self, volume: Any, size: int) -> str:
+        """Write ``size`` random bytes to an RBD volume; its digest."""
+        return self._ceph("fill", volume.id, str(size))
+
+    def digest(self, volume: Any) -> str:
+        """MD5 of the whole volume."""
+        if volume.volume_type == "rbd":
+            return self._ceph("read", volume.id)
+        path = self._cloud.settings.state("cinder") / "share" / f"volume-{volume.id}"
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "md5").hexdigest()
+
+    def _ceph(self, what: str, volume_id: str, *more: str) -> str:
+        conf = str(ceph.config_path(self._cloud.settings))
+        words = [*self._cloud.in_host(STORAGE_HOST), "/usr/bin/python3", "-c", _CEPH]
+        words += [what, conf, f"volume-{volume_id}", ceph.USER, *more]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=_TIMEOUT)
+        if done.returncode:
+            raise Failure(f"Ceph: {done.stderr.strip()[-300:]}")
+        return done.stdout.strip()
+
+    def order(self, volume: Any, service: str = "cinder-backup", **more: Any) -> Any:
+        """Ask for a backup by a backup service, and do not wait."""
+        if zone := BACKUP_SERVICES[service]:
+            more["availability_zone"] = zone
+        return self.api.create_backup(volume_id=volume.id, force=True, **more)
+
+    def wait(self, backup: Any, status: str = "available") -> Any:
+        """Wait until a backup has a status.
+
+        :raises openstack.exceptions.ResourceFailure: it is in error instead
+        """
+        bad = [] if status == "error" else ["error"]
+        return self.api.wait_for_status(backup, status, bad, 0.5, _TIMEOUT)
+
+    def restore(self, backup: Any, name: str) -> Any:
+        """Restore a backup to a new volume, and wait for that."""
+        answer = self.api.restore_backup(backup, name=name)
+        volume = self.api.get_volume(answer.volume_id)
+        self.api.wait_for_status(volume, "available", ["error_restoring"], 1, _TIMEOUT)
+        return self.api.get_volume(volume.id)
+
+    def delete_backup(self, backup: Any) -> None:
+        self.api.delete_backup(backup)
+        self.api.wait_for_delete(backup, 0.5, _TIMEOUT)
+
+    @contextlib.contextmanager
+    def little_space(self, size: int) -> Iterator[None]:
+        """Leave the posix driver so many bytes for backups."""
+        directory = self._cloud.settings.state("cinder") / "backup"
+        inside = self._cloud.in_host(STORAGE_HOST)
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(directory)]
+        subprocess.run([*inside, *mount], check=True, timeout=30)
+        try:
+            yield
+        finally:
+            end = ["umount", "--lazy", str(directory)]
+            subprocess.run([*inside, *end], check=True, timeout=30)
