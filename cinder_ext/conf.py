@@ -107,8 +107,9 @@ Has no effect on versioned notifications.
         help="""
 Seconds without any activity after which a backup that is still creating is announced
 with ``backup.create.stalled``, and again after each further ``stall_time``. Such a
-backup waits for a volume service that failed, or for a store that does not answer. 0
-turns it off.
+backup waits for a volume service that failed, for a store that does not answer, or
+for its turn (``backup_max_operations``). If somebody has reset its status meanwhile,
+its end is announced instead. 0 turns it off.
 
 Activity is noticed once a minute: use a multiple of that.
 """,

@@ -32,3 +32,10 @@ class NoBackupService(Exception):
 
     def __init__(self) -> None:
         super().__init__("No backup service was found for the backup.")
+
+
+class Abandoned(Exception):
+    """A stalled backup whose status was reset; only ever announced, not raised."""
+
+    def __init__(self) -> None:
+        super().__init__("The backup stalled, and its status was reset.")

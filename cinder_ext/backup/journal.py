@@ -177,7 +177,7 @@ class Journal:
         """
         new = self._path / ".new"
         with open(new, "w") as file:
-            json.dump(kept, file)
+            json.dump(kept, file, default=str)
             file.flush()
             os.fsync(file.fileno())
         new.replace(self._file(op))

@@ -41,7 +41,7 @@ from oslo_log import log as logging
 from oslo_service import periodic_task
 from oslo_utils import units
 
-from cinder_ext import conf
+from cinder_ext import conf, exception
 from cinder_ext.backup import driver, operation, recorder, watchdog
 
 LOG = logging.getLogger(__name__)
@@ -203,7 +203,9 @@ class BackupManager(manager.BackupManager):
         super()._cleanup_incomplete_backup_operations(ctxt)
         for op in interrupted:
             try:
-                self._conclude(ctxt, op)
+                # The service died after the status was set and before that was
+                # announced, or in an import or export: cinder cleans up neither.
+                self._conclude(op, exception.ServiceRestarted())
             except Exception:
                 LOG.exception("Problem concluding operation %s.", op.id)
 
@@ -220,13 +222,12 @@ class BackupManager(manager.BackupManager):
         super()._cleanup_one_backup(ctxt, backup)
         # cinder goes on with a delete, except for backups of encrypted volumes.
         if action != "delete" or backup.status == fields.BackupStatus.ERROR_DELETING:
-            self.recorder.restarted(op, backup)
+            self.recorder.fail(op, backup, exception.ServiceRestarted())
 
-    def _conclude(self, ctxt: Any, op: operation.Operation) -> None:
-        """End an operation of which cinder's clean-up saw nothing.
+    def _conclude(self, op: operation.Operation, failure: Exception) -> None:
+        """End an operation as the database says, because nobody else will.
 
-        The service died after the status was set and before the end was announced, or
-        in an import or export, which cinder does not clean up.
+        :param failure: what to announce if the database does not show its result
         """
         if not self.recorder.journal.is_running(op):
             return
@@ -241,7 +242,7 @@ class BackupManager(manager.BackupManager):
         if self._has_succeeded(deleted_too, op, backup):
             self.recorder.succeed(op, backup)
         else:
-            self.recorder.restarted(op, backup)
+            self.recorder.fail(op, backup, failure)
 
     @staticmethod
     def _has_succeeded(ctxt: Any, op: operation.Operation, backup: Any) -> bool:
@@ -251,7 +252,10 @@ class BackupManager(manager.BackupManager):
         if op.action == "export" or backup.status != fields.BackupStatus.AVAILABLE:
             return False
         if op.action == "restore":
-            volume = objects.Volume.get_by_id(ctxt, op.restore_volume_id)
+            try:
+                volume = objects.Volume.get_by_id(ctxt, op.restore_volume_id)
+            except cinder_exception.VolumeNotFound:
+                return False
             return bool(volume.status == fields.VolumeStatus.AVAILABLE)
         return True
 
@@ -263,6 +267,9 @@ class BackupManager(manager.BackupManager):
             try:
                 backup = objects.Backup.get_by_id(context, op.backup_id)
             except cinder_exception.BackupNotFound:
-                continue
-            if backup.status == fields.BackupStatus.CREATING:
+                backup = None
+            if backup and backup.status == fields.BackupStatus.CREATING:
                 self.recorder.stalled(op, backup, idle)
+            else:
+                # An operator has given it up, and deleted it or reset its status.
+                self._conclude(op, exception.Abandoned())

@@ -30,7 +30,6 @@ from cinder.volume import volume_utils
 from oslo_log import log as logging
 from oslo_utils import units
 
-from cinder_ext import exception
 from cinder_ext.backup import failures, journal, operation
 from cinder_ext.notifications import emitter, payload, sender
 
@@ -76,12 +75,17 @@ class _Transfer:
         self, recorder: "Recorder", op: operation.Operation | None, backup: Any
     ) -> None:
         self.progress = operation.Progress(
-            backup.size and backup.size * units.Gi, op.objects_total if op else None
+            backup.size and backup.size * units.Gi,
+            op.objects_total if op else None,
+            recorder.clock,
         )
         options = recorder.conf.backup_notifications
         self.interval: float = options.max_interval
         self._pace = operation.Pace(
-            options.min_interval, self.interval, options.min_percent_step
+            options.min_interval,
+            self.interval,
+            options.min_percent_step,
+            recorder.clock,
         )
         self._recorder = recorder
         self._op = op
@@ -105,8 +109,8 @@ class _Transfer:
         self._tell()
 
     def _active(self) -> None:
-        now = time.monotonic()
-        if self._op and now - self._active_at >= _ACTIVITY:
+        now = self._recorder.clock()
+        if self._op and abs(now - self._active_at) >= _ACTIVITY:
             self._active_at = now
             self._recorder.journal.touch(self._op)
 
@@ -155,7 +159,7 @@ class Recorder:
             dropped=self._dropped,
             recovered=self._recovered,
         )
-        self._clock = clock
+        self.clock = clock
         self._op: contextvars.ContextVar[operation.Operation | None] = (
             contextvars.ContextVar("backup_operation", default=None)
         )
@@ -282,10 +286,6 @@ class Recorder:
         """The operations that were running when the service ended."""
         return [op for op in self.journal.running() if op.started_at < self.born]
 
-    def restarted(self, op: operation.Operation, backup: Any) -> None:
-        """Announce that the end of the service ended the operation."""
-        self.fail(op, backup, exception.ServiceRestarted())
-
     def repeat(self) -> None:
         """Send what no process has delivered before the service ended."""
         for event in self.journal.undelivered():
@@ -347,7 +347,7 @@ class Recorder:
             if op.finished:
                 return
             op.finished = True
-            now = self._clock()
+            now = self.clock()
             facts = op.progress.facts(succeeded=phase == "end") if op.progress else {}
             event = self._event(
                 op, backup, phase, duration=op.duration(now), **facts, **more
@@ -379,7 +379,7 @@ class Recorder:
                 backup,
                 op,
                 phase,
-                self._clock(),
+                self.clock(),
                 service_metadata=options.include_service_metadata,
                 **more,
             ),
@@ -414,7 +414,7 @@ class Recorder:
         again: bool = False,
         **details: Any,
     ) -> operation.Operation:
-        now = self._clock()
+        now = self.clock()
         discriminator = {
             "create": str(backup.created_at),
             "restore": f"{details.get('restore_volume_id')} {context.request_id}",
@@ -443,6 +443,6 @@ class Recorder:
         return emitter.Event(
             event_type="backup.notifications.dropped",
             priority="info",
-            payload=payload.dropped(count, self._clock()),
+            payload=payload.dropped(count, self.clock()),
             context={},
         )

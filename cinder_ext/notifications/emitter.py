@@ -142,7 +142,7 @@ class _Worker:
                     target=self._run, name="backup-notifications", daemon=True
                 )
                 self._thread.start()
-                atexit.register(self.flush, _FLUSH)
+                atexit.register(self._flush_at_exit, os.getpid())
             self._changed.notify_all()
 
     def flush(self, timeout: float) -> bool:
@@ -150,6 +150,11 @@ class _Worker:
             return self._changed.wait_for(
                 lambda: not self._queue and not self._busy, timeout
             )
+
+    def _flush_at_exit(self, pid: int) -> None:
+        # A forked process inherits this call, and perhaps a lock that nobody frees.
+        if pid == os.getpid():
+            self.flush(_FLUSH)
 
     def _forget_older(self, event: Event) -> None:
         for waiting in self._queue:

@@ -23,7 +23,6 @@ import shutil
 import tempfile
 import threading
 import time
-import uuid
 from typing import Any
 
 import oslo_messaging
@@ -39,6 +38,8 @@ from cinder_ext.backup import manager
 
 CONF = cfg.CONF
 HOST = "host1@posix"
+USER = "6f70656e737461636b20342065766572"
+PROJECT = "70656e737461636b2034206576657220"
 
 #: A "GiB" of these tests, in bytes, and the chunks that a volume of one has.
 GIB = 4 << 20
@@ -103,7 +104,7 @@ class BackupCase(test.TestCase):
             "driver", ["test", "messagingv2"], group="oslo_messaging_notifications"
         )
         self.context = context.RequestContext(
-            user_id=uuid.uuid4().hex, project_id=uuid.uuid4().hex, is_admin=True
+            user_id=USER, project_id=PROJECT, is_admin=True
         )
         for name in ("get_backup_device", "detach_volume", "delete_volume"):
             self.patch(f"cinder.volume.rpcapi.VolumeAPI.{name}")

@@ -283,11 +283,19 @@ class StallTest(base.BackupCase):
         (message,) = self.sent("backup.create.stalled")
         self.assertEqual("INFO", message["priority"])
 
-    def test_a_backup_whose_status_was_reset_is_not_stalled(self) -> None:
+    def test_a_backup_whose_status_was_reset_has_ended(self) -> None:
         backup = self.backup(self.volume())
         self.manager.create_backup(self.context, backup)
         self.set_status(backup, fields.BackupStatus.ERROR)
         base.age(self.path, 700)
+        self.manager._announce_stalled(self.context)
+        self.assertEqual(["backup.create.start", "backup.create.error"], self.types())
+        self.assertEqual("Abandoned", self.only("backup.create.error")["error"]["type"])
+
+    def test_only_one_worker_looks(self) -> None:
+        self.manager.create_backup(self.context, self.backup(self.volume()))
+        base.age(self.path, 700)
+        self.manager._process_number = 2
         self.manager._announce_stalled(self.context)
         self.assertEqual([], self.sent("backup.create.stalled"))
 
@@ -388,7 +396,7 @@ class DeleteTest(base.BackupCase):
         self.delete(self.made)
         self.assertEqual(["backup.delete.start", "backup.delete.end"], self.types())
         self.assertFalse(self.only("backup.delete.end")["resumed"])
-        self.assertEqual([], list(self.path.glob("store/**/*-0*")))
+        self.assertEqual([], list(self.path.glob("store/**/volume_*")))
 
     def test_a_delete_that_fails(self) -> None:
         self.patch(

@@ -15,6 +15,7 @@
 A process that dies is played by an exception that no handler sees.
 """
 
+import uuid
 from typing import Any
 from unittest import mock
 
@@ -177,7 +178,7 @@ class RestartTest(base.BackupCase):
         self.assertEqual(["backup.delete.start", "backup.delete.end"], self.types())
 
     def test_delete_that_cinder_does_not_go_on_with(self) -> None:
-        made = self.created(encryption_key_id=base.uuid.uuid4().hex)
+        made = self.created(encryption_key_id=uuid.uuid4().hex)
         self.forget()
         self.killed_at(f"{DRIVER}.delete_object", self.delete, made)
         self.restarted()
