@@ -176,8 +176,14 @@ class _InstrumentedChunked(_Instrumented):
 
 
 def instrumented(driver_class: type, watcher: Watcher) -> type:
-    """Return a subclass of a backup driver whose work is watched."""
+    """Return a subclass of a backup driver whose work is watched.
+
+    It has the name of the driver, as in logs.
+    """
     chunked = hasattr(driver_class, "_get_object_reader")
     kind = _InstrumentedChunked if chunked else _Instrumented
-    name = f"Instrumented{driver_class.__name__}"
-    return type(name, (kind, driver_class), {"watcher": watcher})
+    return type(
+        driver_class.__name__,
+        (kind, driver_class),
+        {"__module__": driver_class.__module__, "watcher": watcher},
+    )

@@ -27,6 +27,7 @@ from typing import Any
 
 import oslo_messaging
 from cinder import context, objects
+from cinder.backup import driver  # noqa: F401 - for the tests
 from cinder.backup.drivers import posix  # noqa: F401 - for the tests
 from cinder.db import api as db
 from cinder.objects import fields

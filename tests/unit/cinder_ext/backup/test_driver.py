@@ -130,6 +130,7 @@ def test_the_driver_stays_what_it_is(watcher: Watcher) -> None:
     one = made(ThirdParty, watcher)
     assert isinstance(one, ThirdParty)
     assert one.context == "context"
+    assert (type(one).__module__, type(one).__name__) == (__name__, "ThirdParty")
     assert not hasattr(one, "_send_progress_end")
 
 
