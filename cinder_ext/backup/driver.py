@@ -22,6 +22,7 @@ import contextlib
 from typing import Any, Protocol
 
 from cinder_ext.backup import operation
+from cinder_ext.backup.transfer import Transfer
 
 #: What a chunked driver reads besides the objects with data.
 _NO_DATA = ("_metadata", "_sha256file")
@@ -30,23 +31,11 @@ _NO_DATA = ("_metadata", "_sha256file")
 class Watcher(Protocol):
     """What a watched driver tells; never raises."""
 
-    def transfer(self, backup: Any) -> contextlib.AbstractContextManager["Transfer"]:
+    def transfer(self, backup: Any) -> contextlib.AbstractContextManager[Transfer]:
         """Return the context in which the driver works."""
 
-    def current_transfer(self) -> "Transfer | None":
+    def current_transfer(self) -> Transfer | None:
         """Return the transfer of this thread."""
-
-
-class Transfer(Protocol):
-    """The work of a driver for one operation; never raises."""
-
-    progress: operation.Progress
-
-    def moved(self) -> None:
-        """The progress has changed."""
-
-    def counted(self) -> None:
-        """The driver has done as many chunks as call for a notification."""
 
 
 class ObservedFile:

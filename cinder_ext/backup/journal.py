@@ -94,6 +94,9 @@ class Journal:
                 "Could not keep the end of backup operation %(id)s: %(error)s",
                 {"id": op.id, "error": error},
             )
+            # On a full disk this works, and the next start tells no second end.
+            with contextlib.suppress(OSError):
+                self.forget(op)
         return True
 
     def is_running(self, op: operation.Operation) -> bool:

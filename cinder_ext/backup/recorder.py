@@ -19,10 +19,9 @@ and send what follows. Nothing here may ever fail a backup.
 import contextlib
 import contextvars
 import functools
-import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, ParamSpec
+from collections.abc import Iterator
+from typing import Any
 
 from cinder import utils
 from cinder.objects import fields
@@ -31,105 +30,15 @@ from oslo_log import log as logging
 from oslo_utils import units
 
 from cinder_ext.backup import failures, journal, operation
+from cinder_ext.backup.harmless import harmless
+from cinder_ext.backup.transfer import Transfer
 from cinder_ext.notifications import emitter, payload, sender
 
 LOG = logging.getLogger(__name__)
 
 _BACKUP = "cinder-backup"
 
-#: Seconds between two marks of activity in the journal.
-_ACTIVITY = 10.0
-
 _GONE = (fields.BackupStatus.DELETING, fields.BackupStatus.DELETED)
-
-_PRIORITIES = {"error": "error"}
-
-P = ParamSpec("P")
-
-
-def _harmless(function: Callable[P, None]) -> Callable[P, None]:
-    """Log what goes wrong, the first time with its traceback, and go on."""
-    seen: list[str] = []
-
-    @functools.wraps(function)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            function(*args, **kwargs)
-        except Exception as error:
-            if not seen:
-                seen.append(function.__name__)
-                LOG.exception("Failed to tell of a backup; the backup goes on.")
-            else:
-                LOG.debug("Failed to tell of a backup: %s", error)
-
-    return wrapper
-
-
-class _Transfer:
-    """The work of the driver for one operation.
-
-    :param op: None where the driver works for none, and nothing is told
-    """
-
-    def __init__(
-        self, recorder: "Recorder", op: operation.Operation | None, backup: Any
-    ) -> None:
-        self.progress = operation.Progress(
-            backup.size and backup.size * units.Gi,
-            op.objects_total if op else None,
-            recorder.clock,
-        )
-        options = recorder.conf.backup_notifications
-        self.interval: float = options.max_interval
-        self._pace = operation.Pace(
-            options.min_interval,
-            self.interval,
-            options.min_percent_step,
-            recorder.clock,
-        )
-        self._recorder = recorder
-        self._op = op
-        self._backup = backup
-        self._active_at = 0.0
-
-    @_harmless
-    def moved(self) -> None:
-        self._active()
-        self._tell()
-
-    @_harmless
-    def counted(self) -> None:
-        self._tell(counted=True)
-
-    @_harmless
-    def beat(self) -> None:
-        """Time has passed; a driver that shows nothing counts as active."""
-        if self.progress.percent is None:
-            self._active()
-        self._tell()
-
-    def _active(self) -> None:
-        now = self._recorder.clock()
-        if self._op and abs(now - self._active_at) >= _ACTIVITY:
-            self._active_at = now
-            self._recorder.journal.touch(self._op)
-
-    def _tell(self, *, counted: bool = False) -> None:
-        op = self._op
-        if op is None:
-            return
-        with op.lock:
-            if op.finished or not self._pace.due(
-                self.progress.percent, counted=counted
-            ):
-                return
-            if op.kept and not self._recorder.journal.is_running(op):
-                # Another process has told its end, as one that deletes the backup.
-                op.finished = True
-                return
-            self._recorder.announce(
-                op, self._backup, "progress", **self.progress.facts()
-            )
 
 
 class Recorder:
@@ -163,7 +72,7 @@ class Recorder:
         self._op: contextvars.ContextVar[operation.Operation | None] = (
             contextvars.ContextVar("backup_operation", default=None)
         )
-        self._transfer: contextvars.ContextVar[_Transfer | None] = (
+        self._transfer: contextvars.ContextVar[Transfer | None] = (
             contextvars.ContextVar("backup_transfer", default=None)
         )
         self._live: dict[str, operation.Operation] = {}
@@ -190,7 +99,14 @@ class Recorder:
         if action in ("create", "delete"):
             op = next(iter(self.journal.running(backup.id, action)), None)
         if op is None:
-            op = self._new(context, backup, action, again=second_half, **details)
+            op = self._new(
+                context,
+                backup,
+                action,
+                again=second_half,
+                resumed=second_half,
+                **details,
+            )
         if second_half:
             self.start(op, backup)
         token = self._op.set(op)
@@ -216,7 +132,7 @@ class Recorder:
         with op.at(phase, then) if op else contextlib.nullcontext():
             yield
 
-    @_harmless
+    @harmless
     def start(self, op: operation.Operation, backup: Any) -> None:
         """Announce the start, if that was not done, perhaps by another process."""
         if op.begun or not utils.notifications_enabled(self.conf):
@@ -228,7 +144,7 @@ class Recorder:
         if op.action != "export":
             self.announce(op, backup, "start")
 
-    @_harmless
+    @harmless
     def succeed(self, op: operation.Operation, backup: Any) -> None:
         """Announce the end, which is a cancellation if somebody wanted that."""
         gone = op.action == "create" and backup.status in _GONE
@@ -241,12 +157,12 @@ class Recorder:
                 self.cancel(self._live.get(create.id, create), backup)
         self._finish(op, backup, "end", result=self._result(op, backup))
 
-    @_harmless
+    @harmless
     def cancel(self, op: operation.Operation, backup: Any) -> None:
         """Announce that somebody else ended the operation."""
         self._finish(op, backup, "cancelled")
 
-    @_harmless
+    @harmless
     def fail(
         self, op: operation.Operation, backup: Any, failure: BaseException
     ) -> None:
@@ -259,7 +175,7 @@ class Recorder:
         error = failures.describe(failure, op.phase, payload.known_ids(backup, op))
         self._finish(op, backup, "error", error=error)
 
-    @_harmless
+    @harmless
     def stalled(self, op: operation.Operation, backup: Any, idle: float) -> None:
         """Announce that an operation shows no activity.
 
@@ -271,14 +187,22 @@ class Recorder:
         """The operation that the end of a service interrupted.
 
         Without a trace of it, it never started here or has ended already; then this is
-        a new one, and says so.
+        a new one. Only a delete goes on after a restart.
         """
+        resumed = action == "delete"
         for op in self.journal.running(backup.id, action):
-            op.resumed = True
-            op.kept = self.journal.begin(op)
+            op.resumed = resumed
+            self.journal.begin(op)
             return op
         volume_id = backup.restore_volume_id if action == "restore" else None
-        op = self._new(context, backup, action, restore_volume_id=volume_id, again=True)
+        op = self._new(
+            context,
+            backup,
+            action,
+            again=True,
+            resumed=resumed,
+            restore_volume_id=volume_id,
+        )
         self.start(op, backup)
         return op
 
@@ -294,39 +218,49 @@ class Recorder:
     # What the driver does.
 
     @contextlib.contextmanager
-    def transfer(self, backup: Any) -> Iterator[_Transfer]:
+    def transfer(self, backup: Any) -> Iterator[Transfer]:
         """The body is the work of the driver."""
         op = self.current()
-        transfer = _Transfer(self, op, backup)
+
+        def tell(facts: dict[str, Any]) -> None:
+            if op:
+                self.announce(op, backup, "progress", **facts)
+
+        options = self.conf.backup_notifications
+        transfer = Transfer(
+            op,
+            operation.Progress(
+                backup.size and backup.size * units.Gi,
+                op.objects_total if op else None,
+                self.clock,
+            ),
+            operation.Pace(
+                options.min_interval,
+                options.max_interval,
+                options.min_percent_step,
+                self.clock,
+            ),
+            self.journal,
+            tell,
+            self.clock,
+        )
         if op is None:
             yield transfer
             return
         op.progress = transfer.progress
         token = self._transfer.set(transfer)
-        ended = threading.Event()
-        self._start_beat(transfer, ended)
+        # Four times as often as it may tell, so as not to miss its time by much.
+        transfer.start_beating(options.max_interval / 4)
         try:
             with op.at("transfer", then="finalize"):
                 yield transfer
         finally:
-            # A heart that beats on would tell of a backup that has failed.
-            ended.set()
+            transfer.stop_beating()
             self._transfer.reset(token)
 
-    def current_transfer(self) -> _Transfer | None:
+    def current_transfer(self) -> Transfer | None:
         """The work of the driver in this thread."""
         return self._transfer.get()
-
-    @_harmless
-    def _start_beat(self, transfer: _Transfer, ended: threading.Event) -> None:
-        threading.Thread(
-            target=self._beat, args=(transfer, ended), name="backup-beat", daemon=True
-        ).start()
-
-    @staticmethod
-    def _beat(transfer: _Transfer, ended: threading.Event) -> None:
-        while not ended.wait(transfer.interval / 4):
-            transfer.beat()
 
     # What follows.
 
@@ -336,7 +270,7 @@ class Recorder:
         """Send an event that is not the end of an operation."""
         self.emitter.put(self._event(op, backup, phase, **more))
 
-    @_harmless
+    @harmless
     def _finish(
         self, op: operation.Operation, backup: Any, phase: str, **more: Any
     ) -> None:
@@ -361,10 +295,9 @@ class Recorder:
         self, op: operation.Operation, backup: Any, phase: str, **more: Any
     ) -> emitter.Event:
         options = self.conf.backup_notifications
+        priority = "error" if phase == "error" else "info"
         if phase == "stalled":
             priority = options.stalled_priority
-        else:
-            priority = _PRIORITIES.get(phase, "info")
         if op.action == "restore":
             more |= {"volume_is_new": op.volume_is_new, "chain_length": op.chain_length}
         elif op.action in ("import", "export"):
@@ -414,6 +347,11 @@ class Recorder:
         again: bool = False,
         **details: Any,
     ) -> operation.Operation:
+        """An operation that begins now.
+
+        :param again: not the one that the calls of cinder lead to, so that its id has
+            to differ
+        """
         now = self.clock()
         discriminator = {
             "create": str(backup.created_at),
@@ -427,7 +365,6 @@ class Recorder:
             backup_id=backup.id,
             started_at=now,
             request_id=context.request_id,
-            resumed=again,
             **details,
         )
 

@@ -50,6 +50,7 @@ class RestartTest(base.BackupCase):
         payload = self.only("backup.create.error")
         self.assertEqual("service_restart", payload["error"]["code"])
         self.assertEqual("ServiceRestarted", payload["error"]["type"])
+        self.assertIs(False, payload["resumed"])
         self.assertEqual("error", payload["status"])
         self.assertEqual([], self.journal())
 

@@ -10,6 +10,7 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
+import errno
 import json
 import multiprocessing
 import os
@@ -172,6 +173,22 @@ def test_a_crash_while_writing_leaves_the_old_state(
     assert kept.running() == [op]
     assert kept.end(op, end_of(op))
     assert len(files(path)) == 1
+
+
+def test_an_end_on_a_full_disk_is_told_once(
+    kept: journal.Journal, monkeypatch: pytest.MonkeyPatch, path: pathlib.Path
+) -> None:
+    op = operation_of()
+    kept.begin(op)
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert kept.end(op, end_of(op))
+    assert not kept.end(op, end_of(op))
+    monkeypatch.undo()
+    assert journal.Journal(path).running() == []
 
 
 @pytest.fixture
