@@ -17,10 +17,13 @@ from typing import Any
 import oslo_messaging as messaging
 from cinder import context as cinder_context
 from cinder import rpc
+from oslo_log import log as logging
 from oslo_messaging import transport as messaging_transport
 
 from cinder_ext.notifications import emitter
 from cinder_ext.notifications.objects import backup as versioned
+
+LOG = logging.getLogger(__name__)
 
 #: Events that those who know cinder's own progress get under this name before.
 _LEGACY_PROGRESS = "backup.createprogress"
@@ -48,6 +51,15 @@ def _context(event: emitter.Event) -> Any:
     return cinder_context.RequestContext(
         **event.context, is_admin=False, overwrite=False
     )
+
+
+def _versioned(event: emitter.Event) -> tuple[str, dict[str, Any]] | None:
+    """The versioned event, or None: to try again would hold up all that follow."""
+    try:
+        return versioned.notification(event)
+    except Exception:
+        LOG.exception("Could not make a versioned %s.", event.event_type)
+        return None
 
 
 def connect(conf: Any, host: str, binary: str) -> emitter.Send:
@@ -85,10 +97,8 @@ def connect(conf: Any, host: str, binary: str) -> emitter.Send:
             ):
                 emit(_context(event), _LEGACY_PROGRESS, event.payload)
             emit(_context(event), event.event_type, event.payload)
-        if options.format != "unversioned":
-            getattr(objects, event.priority)(
-                _context(event), *versioned.notification(event)
-            )
+        if options.format != "unversioned" and (made := _versioned(event)):
+            getattr(objects, event.priority)(_context(event), *made)
         if transport.failure:
             raise transport.failure
 

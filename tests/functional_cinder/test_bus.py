@@ -125,6 +125,30 @@ class BothTest(FormatCase):
         )
 
 
+class PoisonTest(base.BackupCase):
+    OPTIONS = {"format": "both"}
+
+    def test_an_event_that_cannot_be_made_holds_up_no_other(self) -> None:
+        with mock.patch(
+            "cinder_ext.notifications.objects.backup.notification",
+            side_effect=ValueError,
+        ):
+            self.created()
+            self.flush()
+        self.assertEqual(["backup.create.start", "backup.create.end"], self.types())
+        self.assertEqual([], self.journal())
+
+
+class ChoiceTest(base.BackupCase):
+    OPTIONS = {"legacy_progress": False, "include_service_metadata": False}
+
+    def test_what_can_be_left_out(self) -> None:
+        self.created()
+        self.assertNotEqual([], self.sent("backup.create.progress"))
+        self.assertEqual([], self.sent("backup.createprogress"))
+        self.assertIsNone(self.only("backup.create.end")["service_metadata"])
+
+
 class BadBusTest(base.BackupCase):
     def test_a_bus_that_refuses_fails_no_backup_and_loses_no_end(self) -> None:
         self.manager.recorder.emitter.pause = 0

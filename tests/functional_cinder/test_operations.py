@@ -10,6 +10,9 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
+import contextlib
+import json
+from collections.abc import Iterator
 from typing import Any
 
 from cinder import exception, objects
@@ -82,6 +85,31 @@ class CreateTest(base.BackupCase):
         self.assertEqual([*ours, 100.0], percents(self.sent("backup.createprogress")))
         for message in self.sent("backup.createprogress"):
             self.assertNotIn("list", message["payload"])
+
+    def test_no_message_grows_with_the_volume(self) -> None:
+        self.override_config("backup_file_size", 32768)
+        self.created()
+        end = self.only("backup.create.end")
+        self.assertEqual(base.GIB // 32768, end["result"]["object_count"])
+        for message in self.sent():
+            self.assertLess(len(json.dumps(message["payload"])), 4096)
+
+    def test_an_operation_starts_when_it_has_got_its_turn(self) -> None:
+        """cinder's limit_operations stays on cinder's methods."""
+        turns: list[list[str]] = []
+
+        @contextlib.contextmanager
+        def turn() -> Iterator[None]:
+            turns.append(self.types())
+            yield
+
+        made = self.created()
+        self.forget()
+        target = self.volume(status="restoring-backup")
+        self.manager._semaphore = turn()
+        self.restore(made, target)
+        self.assertEqual([[]], turns)
+        self.assertEqual(["backup.restore.start", "backup.restore.end"], self.types())
 
     def test_each_event_is_told_once(self) -> None:
         self.created()

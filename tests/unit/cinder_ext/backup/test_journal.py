@@ -15,6 +15,7 @@ import json
 import multiprocessing
 import os
 import pathlib
+import signal
 import uuid
 from typing import Any
 
@@ -219,6 +220,31 @@ def test_activity(kept: journal.Journal, path: pathlib.Path) -> None:
     assert kept.active_at(op) == 5.0
     kept.touch(op)
     assert (kept.active_at(op) or 0) > 5.0
+
+
+def _write_for_ever(path: pathlib.Path, record: dict[str, Any]) -> None:
+    op = operation.Operation.from_record(record)
+    while True:
+        journal.Journal(path).begin(op)
+
+
+def test_a_process_that_is_killed_leaves_no_broken_file(
+    kept: journal.Journal, path: pathlib.Path
+) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    op = operation_of(request_id="x" * 10000)
+    for _each in range(3):
+        child = spawn.Process(target=_write_for_ever, args=(path, op.record()))
+        child.start()
+        while not kept.running() and child.is_alive():
+            pass
+        child.kill()
+        child.join(60)
+        assert child.exitcode == -signal.SIGKILL
+        assert kept.running() == [op]
+        assert kept.end(op, end_of(op)), "the lock of the dead is free"
+        kept.forget(op)
+    assert list(path.glob("*.broken")) == []
 
 
 def _race(path: pathlib.Path, record: dict[str, Any], start: Any, wins: Any) -> None:
