@@ -117,7 +117,9 @@ class Recorder:
             self.fail(op, backup, failure)
             raise
         finally:
-            del self._live[op.id]
+            # The other half of a create may be at work here under the same id.
+            if self._live.get(op.id) is op:
+                del self._live[op.id]
             self._op.reset(token)
 
     def current(self, action: str | None = None) -> operation.Operation | None:

@@ -12,6 +12,7 @@
 
 import contextlib
 import json
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -131,6 +132,23 @@ class CreateTest(base.BackupCase):
         start, end = self.only("backup.create.start"), self.only("backup.create.end")
         self.assertEqual(start["operation_id"], end["operation_id"])
         self.assertLess(start["sequence"], end["sequence"])
+
+    def test_the_second_half_may_begin_before_the_first_has_ended(self) -> None:
+        volume = self.volume()
+        backup = self.backup(volume)
+
+        def answer(*_args: Any) -> None:
+            thread = threading.Thread(
+                target=self.manager.continue_backup,
+                args=(self.context, backup, base.Device(volume)),
+            )
+            thread.start()
+            thread.join(base.PATIENCE)
+
+        self.patch("cinder.volume.rpcapi.VolumeAPI.get_backup_device", answer)
+        self.manager.create_backup(self.context, backup)
+        self.assertEqual(["backup.create.start", "backup.create.end"], self.types())
+        self.assertEqual([], self.journal())
 
     def test_incremental(self) -> None:
         volume = self.volume()
