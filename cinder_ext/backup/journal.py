@@ -169,7 +169,7 @@ class Journal:
         Nothing in the body may yield to another green thread: no logging, no waiting.
         """
         self._path.mkdir(mode=0o750, parents=True, exist_ok=True)
-        with open(self._path / ".lock", "a") as lock:
+        with (self._path / ".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
@@ -179,7 +179,7 @@ class Journal:
         Only for who holds the lock.
         """
         new = self._path / ".new"
-        with open(new, "w") as file:
+        with new.open("w") as file:
             json.dump(kept, file, default=str)
             file.flush()
             os.fsync(file.fileno())
