@@ -24,7 +24,7 @@ from typing import Any
 
 from openstack.connection import Connection
 
-from aiolib import guest, records, settings
+from aiolib import config, guest, records, settings
 from aiolib.client import Cloud
 from aiolib.settings import Failure, Settings
 
@@ -127,8 +127,16 @@ def late(s: Settings, c: Connection) -> list[str]:
     """Services that have not reported since their process was started."""
     wanted = {("nova-compute", host) for host in s.computes}
     wanted |= {("nova-conductor", "ctl"), ("nova-scheduler", "ctl")}
-    for service in c.compute.services():
-        record = service.binary
+    storage = {("cinder-scheduler", settings.STORAGE_HOST): "cinder-scheduler"}
+    for name, zone in config.BACKUP_SERVICES.items():
+        host = "-".join(filter(None, (settings.STORAGE_HOST, zone)))
+        storage["cinder-backup", host] = name
+    for backend in ("nfs", "rbd"):
+        host = f"{settings.STORAGE_HOST}@{backend}"
+        storage["cinder-volume", host] = "cinder-volume"
+    wanted |= set(storage)
+    for service in (*c.compute.services(), *c.block_storage.services()):
+        record = storage.get((service.binary, service.host), service.binary)
         if record == "nova-compute":
             record += f"-{service.host}"
         reported = service.updated_at or "1970-01-01T00:00:00"

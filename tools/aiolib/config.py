@@ -328,8 +328,8 @@ def _backup_services(settings: Settings) -> dict[str, dict[str, object]]:
     directory.mkdir(parents=True, exist_ok=True)
     common = {
         "backup_workers": 1,
-        "backup_driver_stats_polling_interval": 5,
-        "backup_driver_init_check_interval": 2,
+        "backup_driver_stats_polling_interval": 10,
+        "backup_driver_init_check_interval": 5,
     }
     chunked = {"backup_compression_algorithm": "none"}
     drivers: dict[str, dict[str, object]] = {

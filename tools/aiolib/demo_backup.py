@@ -73,13 +73,21 @@ class _Story:
             wrong += [
                 f"{event.type} carries {match[0]}"
                 for event in found
-                if (match := _FORBIDDEN.search(event.line))
+                if (match := _FORBIDDEN.search(_without_owner(event)))
             ]
             say.check(not wrong, f"{prefix}{action}.*: in order {wrong or ''}")
             say.check(found[-1].phase == last, f"the last one is {last}")
             for name, value in traits.items():
                 seen = found[-1].traits.get(name)
                 say.check(seen == value, f"{name} is {seen}")
+
+
+def _without_owner(event: telemetry.Event) -> str:
+    """The line of an event without the ids that look like a checksum."""
+    line = event.line
+    for name in ("project_id", "tenant_id", "user_id"):
+        line = line.replace(event.traits[name], name)
+    return line
 
 
 def main() -> int:
@@ -142,7 +150,7 @@ def _tell(story: _Story) -> None:
     story.check(backup, "create", "error", error_code="service_restart")
 
     say("A backup that is cancelled")
-    backup = _order_soon(story, volume, "demo-cancelled")
+    backup = story.order(volume, "demo-cancelled")
     _wait_for_progress(story, backup)
     api = story.admin.block_storage
     api.delete_backup(backup, force=True)
@@ -160,17 +168,6 @@ def _wait_for_progress(story: _Story, backup: Any) -> None:
         backup.id,
         lambda events: any(event.type == "backup.create.progress" for event in events),
     )
-
-
-def _order_soon(story: _Story, volume: Any, name: str) -> Any:
-    """Order a backup once the scheduler believes in the service again."""
-    for _ in range(30):
-        backup = story.order(volume, name)
-        story.agent.wait(backup.id, lambda events: events)
-        if story.agent.events(backup.id)[0].phase == "start":
-            return backup
-        story.cleanup.callback(lambda: None)
-    raise Wrong("no backup service within a minute")
 
 
 if __name__ == "__main__":

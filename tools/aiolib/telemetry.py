@@ -45,7 +45,7 @@ class Event:
 
 def _parsed(line: str) -> Event:
     value = json.loads(line)
-    traits = {name: content for name, _type, content in value["traits"]}
+    traits = {trait["name"]: trait["value"] for trait in value["traits"]}
     return Event(value["event_type"], traits, line)
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import subprocess
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,7 +27,7 @@ from aiolib.config import BACKUP_SERVICES
 from aiolib.settings import STORAGE_HOST, Failure
 
 GIB = 1 << 30
-_TIMEOUT = 300  # s; for each step of a volume or a backup
+_TIMEOUT = 120  # s; for each step of a volume or a backup
 
 # Debian's Python has the modules for Ceph.
 _CEPH = """
@@ -90,10 +91,20 @@ class Volumes:
         return done.stdout.strip()
 
     def order(self, volume: Any, service: str = "cinder-backup", **more: Any) -> Any:
-        """Ask for a backup by a backup service, and do not wait."""
+        """Ask for a backup by a backup service, and do not wait for it.
+
+        The scheduler does not know a service that was started a moment ago: ask again.
+        """
         if zone := BACKUP_SERVICES[service]:
             more["availability_zone"] = zone
-        return self.api.create_backup(volume_id=volume.id, force=True, **more)
+        end = time.monotonic() + _TIMEOUT
+        while True:
+            made = self.api.create_backup(volume_id=volume.id, force=True, **more)
+            time.sleep(1)  # the scheduler says no within a moment
+            reason = self.api.get_backup(made.id).fail_reason or ""
+            if "Service not found" not in reason or time.monotonic() > end:
+                return made
+            self.api.delete_backup(made)
 
     def wait(self, backup: Any, status: str = "available") -> Any:
         """Wait until a backup has a status.
