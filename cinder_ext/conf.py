@@ -60,7 +60,7 @@ Topic of the versioned notifications. It has to differ from
         max=86400,
         help="""
 Seconds that lie at least between two progress notifications of an operation. 0 means
-that only ``min_percent_step`` and ``backup_object_number_per_notification`` limit them.
+that only ``min_percent_step`` limits them.
 
 Related options: not above ``max_interval``.
 """,
@@ -86,8 +86,8 @@ Related options: not below ``min_interval``. cinder's ``backup_timer_interval`` 
         max=100,
         help="""
 Percent of the volume that are worth a progress notification before ``max_interval`` is
-over. cinder's ``backup_object_number_per_notification`` works besides: after as many
-chunks there is one, too.
+over. A driver that writes chunks is asked after each cinder's
+``backup_object_number_per_notification`` of them.
 """,
     ),
     cfg.BoolOpt(

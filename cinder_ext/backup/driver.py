@@ -112,6 +112,7 @@ class _Instrumented:
     """What any driver gets."""
 
     watcher: Watcher
+    counts_chunks = False
     enable_progress_timer: bool
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -120,6 +121,7 @@ class _Instrumented:
 
     def backup(self, backup: Any, volume_file: Any, *args: Any, **kwargs: Any) -> Any:
         with self.watcher.transfer(backup) as transfer:
+            transfer.by_count = self.counts_chunks
             file = ObservedFile(volume_file, transfer)
             return super().backup(backup, file, *args, **kwargs)  # type: ignore[misc]
 
@@ -135,6 +137,8 @@ class _Instrumented:
 
 class _InstrumentedChunked(_Instrumented):
     """What a chunked driver gets besides."""
+
+    counts_chunks = True
 
     def _send_progress_notification(self, *args: Any, **kwargs: Any) -> None:
         if transfer := self.watcher.current_transfer():

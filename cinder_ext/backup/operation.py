@@ -140,11 +140,8 @@ class Pace:
         self._last = clock()
         self._percent = 0.0
 
-    def due(self, percent: float | None, *, counted: bool = False) -> bool:
-        """Whether to tell ``percent`` now; if so it counts as told.
-
-        :param counted: the driver has done as many chunks as call for telling
-        """
+    def due(self, percent: float | None) -> bool:
+        """Whether to tell ``percent`` now; if so it counts as told."""
         now = self._clock()
         # A wall clock that was set back must not silence a transfer for hours.
         since = now - self._last if now >= self._last else self._max_interval
@@ -155,7 +152,7 @@ class Pace:
         elif since >= self._max_interval:
             due = True
         else:
-            step = counted or percent - self._percent >= self._min_step
+            step = percent - self._percent >= self._min_step
             due = step and since >= self._min_interval
         if due:
             self._last = now

@@ -32,6 +32,7 @@ class Transfer:
     :param pace: when that is told
     :param kept: where the operation shows that it is alive
     :param announce: tells the progress
+    :ivar by_count: progress is only told when the driver has counted its chunks
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Transfer:
         clock: operation.Clock = time.time,
     ) -> None:
         self.progress = progress
+        self.by_count = False
         self._op = op
         self._pace = pace
         self._journal = kept
@@ -56,12 +58,13 @@ class Transfer:
     def moved(self) -> None:
         """The progress has changed."""
         self._active()
-        self._tell()
+        if not self.by_count:
+            self._tell()
 
     @harmless
     def counted(self) -> None:
-        """The driver has done as many chunks as call for a notification."""
-        self._tell(counted=True)
+        """The driver has done as many chunks as may be worth a notification."""
+        self._tell()
 
     @harmless
     def beat(self) -> None:
@@ -94,14 +97,12 @@ class Transfer:
             self._active_at = now
             self._journal.touch(self._op)
 
-    def _tell(self, *, counted: bool = False) -> None:
+    def _tell(self) -> None:
         op = self._op
         if op is None:
             return
         with op.lock:
-            if op.finished or not self._pace.due(
-                self.progress.percent, counted=counted
-            ):
+            if op.finished or not self._pace.due(self.progress.percent):
                 return
             if op.kept and not self._journal.is_running(op):
                 # Another process has told its end, as one that deletes the backup.

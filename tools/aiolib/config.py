@@ -331,7 +331,10 @@ def _backup_services(settings: Settings) -> dict[str, dict[str, object]]:
         "backup_driver_stats_polling_interval": 10,
         "backup_driver_init_check_interval": 5,
     }
-    chunked = {"backup_compression_algorithm": "none"}
+    chunked = {
+        "backup_compression_algorithm": "none",
+        "backup_object_number_per_notification": 1,
+    }
     drivers: dict[str, dict[str, object]] = {
         "cinder-backup": {
             "backup_driver": "cinder.backup.drivers.posix.PosixBackupDriver",

@@ -50,10 +50,7 @@ class _Story:
 
     def order(self, volume: Any, name: str, service: str = "cinder-backup") -> Any:
         backup = self.volumes.order(volume, service, name=name)
-        force = {"force": True, "ignore_missing": True}
-        api = self.admin.block_storage
-        self.cleanup.callback(api.wait_for_delete, backup, 0.5, 60)
-        self.cleanup.callback(api.delete_backup, backup.id, **force)
+        self.cleanup.callback(self.volumes.delete_backup, backup)
         return backup
 
     def check(self, backup: Any, action: str, last: str, **traits: Any) -> None:
@@ -123,7 +120,7 @@ def _tell(story: _Story) -> None:
     say.check(len(sizes) == 2, f"{len(sizes)} samples of backup.size: start and end")
 
     say("Its restore to a new volume")
-    restored = volumes.restore(backup, "demo-restored")
+    restored = volumes.restore(backup, name="demo-restored")
     story.cleanup.callback(volumes.api.delete_volume, restored)
     after = volumes.digest(restored)
     say.check(after == before, f"the new volume has MD5 {after}")

@@ -99,6 +99,7 @@ class Volumes:
             more["availability_zone"] = zone
         end = time.monotonic() + _TIMEOUT
         while True:
+            self.wait_free(volume)
             made = self.api.create_backup(volume_id=volume.id, force=True, **more)
             time.sleep(1)  # the scheduler says no within a moment
             reason = self.api.get_backup(made.id).fail_reason or ""
@@ -114,16 +115,31 @@ class Volumes:
         bad = [] if status == "error" else ["error"]
         return self.api.wait_for_status(backup, status, bad, 0.5, _TIMEOUT)
 
-    def restore(self, backup: Any, name: str) -> Any:
-        """Restore a backup to a new volume, and wait for that."""
-        answer = self.api.restore_backup(backup, name=name)
+    def wait_free(self, volume: Any) -> None:
+        """Wait until no backup works on the volume."""
+        found = self.api.get_volume(volume.id)
+        self.api.wait_for_status(found, "available", ["error"], 0.5, _TIMEOUT)
+
+    def restore(self, backup: Any, **target: Any) -> Any:
+        """Restore a backup, and wait for that; the volume that it went to.
+
+        :param target: ``volume_id`` of a volume, or ``name`` of one to make; the latter
+            has the default type
+        """
+        answer = self.api.restore_backup(self.api.get_backup(backup.id), **target)
         volume = self.api.get_volume(answer.volume_id)
         self.api.wait_for_status(volume, "available", ["error_restoring"], 1, _TIMEOUT)
         return self.api.get_volume(volume.id)
 
     def delete_backup(self, backup: Any) -> None:
-        self.api.delete_backup(backup)
-        self.api.wait_for_delete(backup, 0.5, _TIMEOUT)
+        """Delete a backup once nothing works on it, and wait for that."""
+        end = time.monotonic() + _TIMEOUT
+        while found := self.api.find_backup(backup.id):
+            if found.status in ("available", "error"):
+                self.api.delete_backup(found, ignore_missing=True)
+            elif time.monotonic() > end:
+                raise TimeoutError(f"backup {backup.id} is {found.status}")
+            time.sleep(0.5)
 
     @contextlib.contextmanager
     def little_space(self, size: int) -> Iterator[None]:

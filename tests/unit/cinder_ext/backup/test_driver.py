@@ -28,6 +28,7 @@ class Transfer:
         self.progress = operation.Progress(SIZE)
         self.seen: list[float | None] = []
         self.chunks = 0
+        self.by_count = False
 
     def moved(self) -> None:
         self.seen.append(self.progress.percent)
@@ -153,6 +154,7 @@ def test_progress_of_any_driver_that_reads(watcher: Watcher, volume: Any) -> Non
 def test_progress_of_any_driver_that_writes(watcher: Watcher, volume: Any) -> None:
     made(ThirdParty, watcher).restore(None, "id", volume, False)
     (transfer,) = watcher.all
+    assert not transfer.by_count
     assert transfer.seen == [25.0, 75.0]
     assert transfer.progress.bytes_written == SIZE // 2
 
@@ -166,6 +168,7 @@ def test_a_failure_of_the_driver_passes(watcher: Watcher) -> None:
 def test_chunks_are_counted(watcher: Watcher, volume: Any) -> None:
     made(Chunked, watcher).backup(None, volume)
     (transfer,) = watcher.all
+    assert transfer.by_count
     assert transfer.chunks == 1
     assert transfer.progress.bytes_stored == 10
 

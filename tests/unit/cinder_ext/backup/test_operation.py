@@ -168,19 +168,12 @@ def test_pace_waits_for_a_step(clock: Clock) -> None:
     assert due.due(1.0)
 
 
-def test_pace_honours_the_count_of_chunks(clock: Clock) -> None:
-    due = pace(clock)
-    clock.now += 10
-    assert due.due(0.5, counted=True)
-    assert not due.due(0.6, counted=True)
-
-
 def test_pace_never_tells_a_percentage_twice(clock: Clock) -> None:
     due = pace(clock)
     clock.now += 10
     assert due.due(2.0)
     clock.now += 1000
-    assert not due.due(2.0, counted=True)
+    assert not due.due(2.0)
     assert not due.due(1.9)
     assert due.due(2.01)
 
