@@ -10,7 +10,7 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""Owns the referee's command: nova's own suites without and with the extension.
+"""Owns the referee's command: upstream's suites without and with the extension.
 
 A test that passes without the extension and does not pass with it is a loss. The exit
 status is 1 if there is a loss or a suite could not be run.
@@ -43,8 +43,9 @@ def main() -> int:
     arguments = _arguments()
     arguments.cache = arguments.cache.resolve()
     try:
-        stock = tree.stock(arguments.cache)
-        extended = tree.extended(arguments.cache)
+        services = {suites.service(suite) for suite in arguments.suites}
+        stock = {name: tree.stock(arguments.cache, name) for name in services}
+        extended = {name: tree.extended(arguments.cache, name) for name in services}
     except tree.TreeError as error:
         print(f"referee: {error}", file=sys.stderr)
         return 1
@@ -54,18 +55,19 @@ def main() -> int:
     losses: list[str] = []
     errors: list[str] = []
     for suite in arguments.suites:
+        service = suites.service(suite)
         try:
             if suite in baseline:
                 print(f"{suite} without: {_counts(baseline[suite])}, kept")
             else:
-                baseline[suite] = _run(suite, "without", stock, arguments)
+                baseline[suite] = _run(suite, "without", stock[service], arguments)
                 if arguments.reuse_baseline:
                     _save(arguments.reuse_baseline, baseline)
             if arguments.baseline_only:
                 continue
-            found = _run(suite, "with", extended, arguments)
+            found = _run(suite, "with", extended[service], arguments)
             results = {"without": baseline[suite], "with": found}
-            losses += _losses(suite, results, extended, arguments)
+            losses += _losses(suite, results, extended[service], arguments)
             verdicts.append(results)
         except runner.RunError as error:
             print(f"ERROR: {error}", flush=True)
@@ -83,7 +85,8 @@ def _arguments() -> argparse.Namespace:
         "--suites",
         default=suites.FULL,
         type=lambda names: names.split(","),
-        help="comma-separated modules, classes or tests below nova.tests",
+        help="comma-separated modules, classes or tests: nova's below nova.tests, "
+        "cinder's by their whole name",
     )
     chosen.add_argument(
         "--short",
@@ -109,7 +112,7 @@ def _arguments() -> argparse.Namespace:
         type=pathlib.Path,
         default=ROOT / ".cache/referee",
         metavar="DIRECTORY",
-        help="holds nova's source and the logs (default: %(default)s)",
+        help="holds the sources and the logs (default: %(default)s)",
     )
     parser.add_argument(
         "--limit", type=float, default=5400, help="seconds for one run of one suite"
@@ -148,8 +151,8 @@ def _losses(
 ) -> list[str]:
     """The tests of a suite that only pass without, and stale expectations.
 
-    The lost tests are run once more, one after the other: nova has tests that depend on
-    time, and one of them is no loss when it passes then. It is named all the same.
+    The lost tests are run once more, one after the other: some depend on time, and one
+    of them is no loss when it passes then. It is named all the same.
     """
     without, with_ = results["without"], results["with"]
     expected = suites.EXPECTED_DIFFERENCES

@@ -24,11 +24,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import subunit
+import suites
 import testtools
 
 DISCOVER = pathlib.Path(__file__).resolve().parent / "discover"
 
-#: A loop in a test ends after this many seconds, by nova's own fixture.
+#: A loop in a test ends after this many seconds, by a fixture of the service.
 _TEST_SECONDS = "400"
 _PROGRESS_SECONDS = 20
 
@@ -47,24 +48,27 @@ def run(
 ) -> dict[str, str]:
     """Run one suite and return the status of each test by its id.
 
-    :param suite: dotted name below nova.tests
-    :param tree: the source tree to import nova from
+    :param suite: dotted name as suites has it
+    :param tree: the source tree to import the service from
     :param extension: whether the extension is switched on in the test processes
     :param log: file that gets the output of failed tests
     :param limit: seconds after which the whole run is given up
     :param tests: only these test ids, one after the other
     :raises: RunError when nothing ran or the time was over
     """
+    inherited = filter(None, [os.environ.get("PYTHONPATH")])
     environment = dict(
         os.environ,
-        PYTHONPATH=str(tree),
+        PYTHONPATH=os.pathsep.join([str(tree), *inherited]),
         PYTHONWARNINGS="ignore",
         OS_NOVA_DISABLE_EVENTLET_PATCHING="1",
+        # cinder's services run eventlet by default, and so do its own tests.
+        OS_CINDER_DISABLE_EVENTLET_PATCHING="0",
         OS_STDOUT_CAPTURE="1",
         OS_STDERR_CAPTURE="1",
         OS_TEST_TIMEOUT=_TEST_SECONDS,
         LANGUAGE="en_US",
-        REFEREE_SUITE=f"nova.tests.{suite}",
+        REFEREE_SUITE=suites.whole_name(suite),
         REFEREE_EXTENSION="1" if extension else "0",
     )
     with tempfile.TemporaryDirectory(prefix="referee-") as work:

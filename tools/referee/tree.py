@@ -11,10 +11,10 @@
 #    under the License.
 """Owns the source trees that the suites run in; knows nothing of tests.
 
-nova's wheel has its tests, but not the API samples, notification samples and paste
-file that they read relative to themselves. The source archive of the same release has
-them. The suites run in the unpacked archive, after a check that its code is, to the
-byte, the code that is installed.
+The wheels of nova and cinder have their tests, but not the API samples, notification
+samples and configuration files that they read relative to themselves. The source
+archives of the same releases have them. The suites run in the unpacked archive, after
+a check that its code is, to the byte, the code that is installed.
 """
 
 import hashlib
@@ -35,24 +35,26 @@ class TreeError(Exception):
     """The trees cannot be made; the message says why."""
 
 
-def stock(cache: pathlib.Path) -> pathlib.Path:
-    """Unpack nova's source archive below cache, once, and return its path."""
-    name = f"nova-{importlib.metadata.version('nova')}"
+def stock(cache: pathlib.Path, service: str) -> pathlib.Path:
+    """Unpack the source archive of a service below cache, once; return its path."""
+    name = f"{service}-{importlib.metadata.version(service)}"
     tree = cache / name
     if not tree.exists():
         cache.mkdir(parents=True, exist_ok=True)
         unpacked = cache / "unpacked"
         shutil.rmtree(unpacked, ignore_errors=True)
-        with tarfile.open(_archive(cache, name)) as archive:
+        with tarfile.open(_archive(cache, service, name)) as archive:
             archive.extractall(unpacked, filter="data")
-        _check_equal(unpacked / name)
+        _check_equal(unpacked / name, service)
         (unpacked / name).rename(tree)
     return tree
 
 
-def extended(cache: pathlib.Path) -> pathlib.Path:
-    """The stock tree with an operator's one change in api-paste.ini."""
-    source = stock(cache)
+def extended(cache: pathlib.Path, service: str) -> pathlib.Path:
+    """The stock tree; in nova's, with an operator's one change in api-paste.ini."""
+    source = stock(cache, service)
+    if service != "nova":
+        return source
     tree = cache / f"{source.name}-extended"
     shutil.rmtree(tree, ignore_errors=True)
     tree.mkdir()
@@ -67,11 +69,11 @@ def extended(cache: pathlib.Path) -> pathlib.Path:
     return tree
 
 
-def _archive(cache: pathlib.Path, name: str) -> pathlib.Path:
+def _archive(cache: pathlib.Path, service: str, name: str) -> pathlib.Path:
     archive = cache / f"{name}.tar.gz"
     if not archive.exists():
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        command += ["--no-binary", "nova", "--dest", str(cache)]
+        command += ["--no-binary", service, "--dest", str(cache)]
         command += [name.replace("-", "==")]
         try:
             subprocess.run(command, check=True, timeout=_DOWNLOAD_SECONDS)
@@ -82,17 +84,21 @@ def _archive(cache: pathlib.Path, name: str) -> pathlib.Path:
     return archive
 
 
-def _check_equal(tree: pathlib.Path) -> None:
-    files = importlib.metadata.files("nova") or []
-    installed = [file for file in files if file.parts[0] == "nova"]
+def _check_equal(tree: pathlib.Path, service: str) -> None:
+    files = importlib.metadata.files(service) or []
+    installed = [file for file in files if file.parts[0] == service]
     if not installed:
-        raise TreeError("nova is not installed from a wheel: nothing to compare with")
+        raise TreeError(
+            f"{service} is not installed from a wheel: nothing to compare with"
+        )
     for file in installed:
         if file.suffix != ".py":
             continue
         ours, theirs = pathlib.Path(str(file.locate())), tree / file
         if not theirs.exists() or _digest(ours) != _digest(theirs):
-            raise TreeError(f"{file} differs between the installed nova and {tree}")
+            raise TreeError(
+                f"{file} differs between the installed {service} and {tree}"
+            )
 
 
 def _digest(path: pathlib.Path) -> bytes:
