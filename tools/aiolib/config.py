@@ -278,6 +278,8 @@ def _cinder(settings: Settings) -> None:
         "scheduler_default_filters": "AvailabilityZoneFilter,CapabilitiesFilter",
         "glance_api_servers": settings.url("glance"),
         "quota_backups": 1000,
+        "report_interval": 5,
+        "service_down_time": 25,
     }
     if not settings.stock:
         content["DEFAULT"] |= {

@@ -1,0 +1,216 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The benchmark of backup notifications: what they cost a backup, and the bus.
+
+The same volume is backed up by the posix driver with cinder's own manager and no
+notifications, with cinder's own manager, and with ours, turn by turn in one run. The
+driver files are the witness of the time: from the first object to the last word of the
+backup, without the waiting of any client.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import pathlib
+import statistics
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import kombu
+import openstack.exceptions
+
+from aiolib.client import Cloud
+from aiolib.volumes import GIB, Volumes
+
+_WANTED_COST = 1.01  # of the time without notifications
+_WANTED_BYTES = 2_000_000  # for a volume of 1 TiB
+_TIB = 1 << 40
+_SERVICE = "cinder-backup"
+_OURS = "cinder_ext.backup.manager.BackupManager"
+_STOCK = "cinder.backup.manager.BackupManager"
+# what a site gets that sets nothing
+_DEFAULT_CHUNK = 52_428_800
+_DEFAULT_COUNT = 10
+_DEFAULT_STEPS = 100
+_DEFAULT_MAX_INTERVAL = 120  # s
+_SLOW = 50e6  # bytes a second
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """A way to run cinder-backup."""
+
+    name: str
+    manager: str
+    notifies: bool
+
+
+WAYS = (
+    Way("off", _STOCK, notifies=False),
+    Way("stock", _STOCK, notifies=True),
+    Way("ours", _OURS, notifies=True),
+)
+
+
+class _Bus:
+    """Collects the notifications of backups as they go over the wire."""
+
+    def __init__(self, url: str) -> None:
+        self._connection = kombu.Connection(url.replace("rabbit://", "amqp://"))
+        exchange = kombu.Exchange("cinder", type="topic", durable=False, passive=True)
+        queue = kombu.Queue(
+            exchange=exchange, routing_key="notifications.#", exclusive=True
+        )
+        self._sizes: list[tuple[str, int]] = []
+        self._consumer = self._connection.Consumer(
+            queue, callbacks=[self._take], no_ack=True, accept=["json"]
+        )
+        self._consumer.consume()
+
+    def _take(self, body: Any, message: Any) -> None:
+        envelope = json.loads(body) if isinstance(body, str | bytes) else body
+        event = json.loads(envelope["oslo.message"])["event_type"]
+        if event.startswith("backup."):
+            self._sizes.append((event, len(message.body)))
+
+    def taken(self) -> list[tuple[str, int]]:
+        """Type and bytes of each message since the last call."""
+        with contextlib.suppress(TimeoutError):
+            while True:
+                self._connection.drain_events(timeout=2)
+        found, self._sizes = self._sizes, []
+        return found
+
+
+@contextlib.contextmanager
+def _service(cloud: Cloud) -> Iterator[pathlib.Path]:
+    """The configuration file of the service, which is put back at the end."""
+    path = cloud.settings.etc / "cinder" / f"{_SERVICE}.conf"
+    before = path.read_text()
+    try:
+        yield path
+    finally:
+        path.write_text(before)
+        cloud.restart(_SERVICE)
+
+
+def _configure(cloud: Cloud, path: pathlib.Path, before: str, way: Way) -> None:
+    driver = "messagingv2" if way.notifies else "noop"
+    # of an option that is there twice the last one counts
+    path.write_text(
+        f"{before}\n[DEFAULT]\nbackup_manager = {way.manager}\n"
+        f"[oslo_messaging_notifications]\ndriver = {driver}\n"
+    )
+    cloud.restart(_SERVICE)
+
+
+def _seconds(cloud: Cloud, backup_id: str) -> float:
+    """From the first object of a backup to its metadata, the last thing written."""
+    directory = cloud.settings.state("cinder") / "backup"
+    files = sorted(
+        (path.stat().st_mtime_ns for path in directory.rglob(f"*{backup_id}*")),
+    )
+    return (files[-1] - files[0]) / 1e9
+
+
+def main(arguments: list[str]) -> int:
+    """Run the benchmark; 1 if a figure is not as wanted."""
+    parser = argparse.ArgumentParser(prog="tools/bench backup")
+    parser.add_argument("--rounds", type=int, default=3, help="default 3")
+    options = parser.parse_args(arguments)
+    cloud = Cloud()
+    cloud.require_up()
+    volumes = Volumes(cloud, cloud.connect("demo"))
+    volumes.types(cloud.connect("admin"))
+    bus = _Bus(cloud.rabbit_url)
+    seconds: dict[str, list[float]] = {way.name: [] for way in WAYS}
+    messages: dict[str, list[tuple[str, int]]] = {}
+    with contextlib.ExitStack() as cleanup:
+        volume = volumes.make("bench-backup", "rbd")
+        cleanup.callback(volumes.api.delete_volume, volume)
+        volumes.fill(volume, GIB)
+        path = cleanup.enter_context(_service(cloud))
+        before = path.read_text()
+        try:
+            for _ in range(options.rounds):
+                for way in WAYS:
+                    _configure(cloud, path, before, way)
+                    backup = volumes.order(volume)
+                    volumes.wait(backup)
+                    seconds[way.name].append(_seconds(cloud, backup.id))
+                    messages[way.name] = bus.taken()
+                    volumes.delete_backup(backup)
+                    bus.taken()
+        except (openstack.exceptions.SDKException, TimeoutError) as exc:
+            print(f"the benchmark failed: {exc}", file=sys.stderr)
+            return 1
+    return _report(options.rounds, seconds, messages)
+
+
+def _report(
+    rounds: int,
+    seconds: dict[str, list[float]],
+    messages: dict[str, list[tuple[str, int]]],
+) -> int:
+    print(f"1 GiB of random data from RBD to files, medians of {rounds} rounds")
+    for way in WAYS:
+        sizes = [size for _event, size in messages[way.name]]
+        print(
+            f"  {way.name:6} {statistics.median(seconds[way.name]):7.2f} s, "
+            f"{len(sizes):3} messages, {sum(sizes):7} bytes, "
+            f"the biggest {max(sizes, default=0)}"
+        )
+    ratios = {
+        way.name: statistics.median(
+            mine / off
+            for mine, off in zip(seconds[way.name], seconds["off"], strict=True)
+        )
+        for way in WAYS[1:]
+    }
+    cost = ratios["ours"]
+    print(f"  stock / off: {ratios['stock']:.3f}")
+    verdict = "ok" if cost <= _WANTED_COST else "MORE"
+    print(f"  ours / off: {cost:.3f}, wanted at most {_WANTED_COST}: {verdict}")
+
+    stock, ours = _stock_tebibyte(messages["stock"]), _our_tebibyte(messages["ours"])
+    verdict_bytes = "ok" if ours <= _WANTED_BYTES else "MORE"
+    print(
+        "1 TiB with the options of a fresh installation, computed from these messages:"
+    )
+    print(f"  stock {stock / 1e6:.1f} MB in chunks' lists that grow")
+    print(
+        f"  ours at most {ours / 1e6:.2f} MB at {_SLOW / 1e6:.0f} MB/s, wanted at most "
+        f"{_WANTED_BYTES / 1e6:.0f} MB: {verdict_bytes}"
+    )
+    return 0 if cost <= _WANTED_COST and ours <= _WANTED_BYTES else 1
+
+
+def _stock_tebibyte(messages: list[tuple[str, int]]) -> float:
+    """Bytes of cinder's own progress: each message lists all chunks so far."""
+    sizes = [size for event, size in messages if event == "backup.createprogress"]
+    each = (sizes[-1] - sizes[0]) / (len(sizes) - 1)  # for one chunk more
+    chunks = _TIB // _DEFAULT_CHUNK
+    count = chunks // _DEFAULT_COUNT
+    return count * sizes[0] + each * _DEFAULT_COUNT * count * (count + 1) / 2
+
+
+def _our_tebibyte(messages: list[tuple[str, int]]) -> float:
+    """Bytes of all our messages at their worst: each step and each heartbeat."""
+    biggest = max(size for _event, size in messages)
+    beats = _TIB / _SLOW / _DEFAULT_MAX_INTERVAL
+    # each progress goes out under its old name, too
+    return biggest * (2 * (_DEFAULT_STEPS + beats) + 2)
