@@ -30,6 +30,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "tools"))
 
 from aiolib.client import Cloud
 
+from tests.e2e.bus import Listener
+
 _CRASH = re.compile(r"\b(qemu-system\S*|worker|(CPU|IO) \S+)\[[0-9]+\]: segfault at ")
 
 
@@ -102,3 +104,10 @@ def boot(cloud: Cloud, tenant: Any) -> Iterator[Callable[..., Any]]:
         tenant.compute.delete_server(server, ignore_missing=True)
     for server in servers:
         tenant.compute.wait_for_delete(server, wait=60)
+
+
+@pytest.fixture
+def listener(cloud: Cloud) -> Iterator[Listener]:
+    found = Listener(cloud.rabbit_url)
+    yield found
+    found.close()

@@ -22,11 +22,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from aiolib import moves
+from aiolib import devices, moves
 from aiolib.client import Cloud
 
 from nova_ext import client
 from tests.e2e import steps
+from tests.e2e.bus import Listener
 
 SLOW = 1 << 20  # bytes a second for each of the streams: a copy takes eight seconds
 
@@ -56,6 +57,11 @@ class Guest:
         """Tells whether some of the data has arrived."""
         mine = set(moves.used(self.cloud, self.id))
         return lambda: bool(set(moves.dirty(self.cloud)) - mine)
+
+    def told(self, listener: Listener) -> list[dict[str, Any]]:
+        """The notifications of the copy, once it has ended."""
+        found = listener.events(self.id, "copy_pmem")
+        return found if found and found[-1]["event_type"].endswith(".end") else []
 
     def revert(self) -> None:
         self.admin.compute.revert_server_resize(self.id)
@@ -148,8 +154,17 @@ def fails(guest: Guest, request: str, reason: str) -> None:
 # What a user gets
 
 
-def test_the_data_goes_along_and_comes_back(guest: Guest) -> None:
+def test_the_data_goes_along_and_comes_back(guest: Guest, listener: Listener) -> None:
     guest.moved()
+    begin, *between, end = steps.until("its end", lambda: guest.told(listener))
+    assert begin["event_type"] == "instance.copy_pmem.start"
+    assert {each["event_type"] for each in between} <= {"instance.copy_pmem.progress"}
+    assert end["event_type"] == "instance.copy_pmem.end"
+    figures = end["payload"]["nova_object.data"]
+    _label, size = devices.NAMESPACES["ns_small_0"]
+    assert figures["bytes_copied"] == figures["bytes_total"] == size
+    assert figures["rate"] == pytest.approx(size / figures["duration"], rel=0.01)
+    assert (figures["source_compute"], figures["dest_compute"]) == ("cmp1", "cmp2")
     guest.assert_reads("cmp2")
     assert {host for host, _name in moves.dirty(guest.cloud)} == {"cmp1", "cmp2"}
     assert set(moves.dirty(guest.cloud).values()) == {guest.sum}
@@ -160,7 +175,10 @@ def test_the_data_goes_along_and_comes_back(guest: Guest) -> None:
 
 def test_confirm_and_the_way_back_to_the_first_host(guest: Guest) -> None:
     for host in ("cmp2", "cmp1"):
-        guest.moved(host)
+        move = ["--copy-pmem-devices", "--host", host, "--wait", guest.id]
+        done = steps.openstack("--os-cloud", "aio-admin", "server", "migrate", *move)
+        assert done.returncode == 0, done.stderr
+        guest.cloud.wait_agent(guest.id, 90)
         guest.admin.compute.confirm_server_resize(guest.id)
         guest.until("ACTIVE")
         guest.assert_reads(host)
