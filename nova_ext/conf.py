@@ -84,7 +84,7 @@ default the number of the host's CPU cores. Read by nova-compute on the source h
         default=120,
         min=1,
         help="""
-Seconds in which 128 MiB of a device have to be copied or zeroed. A stream that is
+Seconds in which 256 MiB of a device have to be copied or zeroed. A stream that is
 slower fails, and with it the copy; the server then stays where it is, with its data.
 
 Read by nova-compute on both hosts.

@@ -10,11 +10,18 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""Owns the running cloud of the e2e tests; `tools/aio up` brings it up before."""
+"""Owns the running cloud of the e2e tests; `tools/aio up` brings it up before.
+
+The emulator itself (QEMU 7.2 without KVM) crashes now and then, most of all when it
+starts a guest on a busy machine. A test that fails while the kernel records such a
+crash fails with :class:`GuestCrashed`, which is the one reason to run a test again.
+"""
 
 import pathlib
+import re
+import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -22,6 +29,44 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "tools"))
 
 from aiolib.client import Cloud
+
+from tests.e2e.bus import Listener
+
+_CRASH = re.compile(r"\b(qemu-system\S*|worker|(CPU|IO) \S+)\[[0-9]+\]: segfault at ")
+
+
+class GuestCrashed(Exception):
+    """An emulator crashed while a test ran that failed."""
+
+
+def crashes() -> set[str]:
+    """What the kernel has recorded of crashed threads that have an emulator's name."""
+    log = subprocess.run(
+        ["dmesg"], capture_output=True, text=True, timeout=30, check=True
+    )
+    return {line for line in log.stdout.splitlines() if _CRASH.search(line)}
+
+
+def _blame_the_emulator() -> Generator[None, Any, Any]:
+    before = crashes()
+    try:
+        return (yield)
+    except Exception as exc:
+        if found := crashes() - before:
+            raise GuestCrashed("; ".join(found)) from exc
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None, Any, Any]:
+    """Setting up a test starts guests too."""
+    return (yield from _blame_the_emulator())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, Any, Any]:
+    """See :class:`GuestCrashed`."""
+    return (yield from _blame_the_emulator())
 
 
 @pytest.fixture(scope="session")
@@ -59,3 +104,10 @@ def boot(cloud: Cloud, tenant: Any) -> Iterator[Callable[..., Any]]:
         tenant.compute.delete_server(server, ignore_missing=True)
     for server in servers:
         tenant.compute.wait_for_delete(server, wait=60)
+
+
+@pytest.fixture
+def listener(cloud: Cloud) -> Iterator[Listener]:
+    found = Listener(cloud.rabbit_url)
+    yield found
+    found.close()

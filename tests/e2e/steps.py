@@ -12,6 +12,7 @@
 
 """Steps that the e2e tests share: order something, wait, look at the guest."""
 
+import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
@@ -32,6 +33,13 @@ def until(what: str, true: Callable[[], Any], seconds: float = 30) -> Any:
         assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
         time.sleep(0.1)
     return value
+
+
+def openstack(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run the client, as the cloud's tenant unless the words name another cloud."""
+    return subprocess.run(
+        ["openstack", *words], capture_output=True, text=True, timeout=180
+    )
 
 
 def status(connection: Any, server: Any) -> str | None:

@@ -13,7 +13,6 @@
 """The openstack commands against the real cloud."""
 
 import json
-import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -28,31 +27,24 @@ def servers(boot: Callable[..., Any]) -> list[Any]:
     return [boot("e2e-cli-1"), boot("e2e-cli-2")]
 
 
-def openstack(*words: str) -> subprocess.CompletedProcess[str]:
-    """Run the client as the cloud's tenant (the environment names the cloud)."""
-    return subprocess.run(
-        ["openstack", *words], capture_output=True, text=True, timeout=180
-    )
-
-
 def test_quiesce_show_and_unquiesce_of_two_servers(
     cloud: Cloud, tenant: Any, servers: list[Any]
 ) -> None:
     names = [server.name for server in servers]
-    done = openstack("server", "quiesce", "--timeout", "120", "--wait", *names)
+    done = steps.openstack("server", "quiesce", "--timeout", "120", "--wait", *names)
     assert done.returncode == 0, done.stderr
     for server in servers:
         assert steps.agent_says(cloud, server) == "frozen"
-    shown = openstack(
+    shown = steps.openstack(
         "--os-compute-api-version", "2.105", "server", "show", names[0], "-f", "json"
     )
     assert shown.returncode == 0, shown.stderr
     fields = json.loads(shown.stdout)
     assert fields["quiesce_status"] == "quiesced"
     assert fields["unquiesce_at"] > fields["quiesced_at"]
-    plain = openstack("server", "show", names[0], "-f", "json")
+    plain = steps.openstack("server", "show", names[0], "-f", "json")
     assert "quiesce_status" not in json.loads(plain.stdout)
-    done = openstack("server", "unquiesce", "--wait", *reversed(names))
+    done = steps.openstack("server", "unquiesce", "--wait", *reversed(names))
     assert done.returncode == 0, done.stderr
     for server in servers:
         assert steps.status(tenant, server) is None
@@ -62,13 +54,13 @@ def test_quiesce_show_and_unquiesce_of_two_servers(
 def test_unquiesce_of_a_server_that_is_not_quiesced_fails_in_one_line(
     servers: list[Any],
 ) -> None:
-    done = openstack("server", "unquiesce", servers[0].name)
+    done = steps.openstack("server", "unquiesce", servers[0].name)
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) <= 2, done.stderr
 
 
 def test_microversion_below_2_105_is_refused(servers: list[Any]) -> None:
-    done = openstack(
+    done = steps.openstack(
         "--os-compute-api-version", "2.90", "server", "quiesce", servers[0].name
     )
     assert done.returncode == 1

@@ -22,11 +22,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from aiolib import moves
+from aiolib import devices, moves
 from aiolib.client import Cloud
 
 from nova_ext import client
 from tests.e2e import steps
+from tests.e2e.bus import Listener
 
 SLOW = 1 << 20  # bytes a second for each of the streams: a copy takes eight seconds
 
@@ -57,6 +58,11 @@ class Guest:
         mine = set(moves.used(self.cloud, self.id))
         return lambda: bool(set(moves.dirty(self.cloud)) - mine)
 
+    def told(self, listener: Listener) -> list[dict[str, Any]]:
+        """The notifications of the copy, once it has ended."""
+        found = listener.events(self.id, "copy_pmem")
+        return found if found and found[-1]["event_type"].endswith(".end") else []
+
     def revert(self) -> None:
         self.admin.compute.revert_server_resize(self.id)
         self.until("ACTIVE")
@@ -66,6 +72,13 @@ class Guest:
         """The guest is on ``host`` and reads what it wrote."""
         assert self.cloud.find_host(self.id) == host
         assert self.cloud.pmem_sum(self.id, device) == self.sum
+
+    def is_home(self) -> bool:
+        """Whether it runs on cmp1, and its data is nowhere else."""
+        server = self.admin.compute.get_server(self.id)
+        return (server.status, server.compute_host) == ("ACTIVE", "cmp1") and list(
+            moves.dirty(self.cloud).values()
+        ) == [self.sum]
 
     def assert_back(self) -> None:
         """It runs on cmp1 with its data, of which nothing is elsewhere."""
@@ -97,11 +110,31 @@ class Guest:
 
 
 @pytest.fixture(scope="module")
-def guest(cloud: Cloud, admin: Any, boot: Callable[..., Any]) -> Guest:
-    """A guest that each test leaves on cmp1, with its data."""
-    assert not moves.dirty(cloud)
-    server = boot("e2e-pmem", flavor="pmem.small", host="cmp1", movable=True)
-    return Guest(cloud, admin, server, seed=7)
+def guests() -> list[Guest]:
+    """The one that the tests of this module share, once there is one."""
+    return []
+
+
+@pytest.fixture
+def guest(
+    cloud: Cloud,
+    tenant: Any,
+    admin: Any,
+    boot: Callable[..., Any],
+    guests: list[Guest],
+) -> Guest:
+    """A guest that each test leaves on cmp1, with its data.
+
+    After a test that did not, it is a new one.
+    """
+    if guests and not guests[0].is_home():
+        tenant.compute.delete_server(guests[0].id, force=True, ignore_missing=True)
+        tenant.compute.wait_for_delete(guests.pop().server, wait=60)
+    if not guests:
+        steps.until("no data of others", lambda: not moves.dirty(cloud), 100)
+        server = boot("e2e-pmem", flavor="pmem.small", host="cmp1", movable=True)
+        guests.append(Guest(cloud, admin, server, seed=7))
+    return guests[0]
 
 
 @pytest.fixture
@@ -121,8 +154,17 @@ def fails(guest: Guest, request: str, reason: str) -> None:
 # What a user gets
 
 
-def test_the_data_goes_along_and_comes_back(guest: Guest) -> None:
+def test_the_data_goes_along_and_comes_back(guest: Guest, listener: Listener) -> None:
     guest.moved()
+    begin, *between, end = steps.until("its end", lambda: guest.told(listener))
+    assert begin["event_type"] == "instance.copy_pmem.start"
+    assert {each["event_type"] for each in between} <= {"instance.copy_pmem.progress"}
+    assert end["event_type"] == "instance.copy_pmem.end"
+    figures = end["payload"]["nova_object.data"]
+    _label, size = devices.NAMESPACES["ns_small_0"]
+    assert figures["bytes_copied"] == figures["bytes_total"] == size
+    assert figures["rate"] == pytest.approx(size / figures["duration"], rel=0.01)
+    assert (figures["source_compute"], figures["dest_compute"]) == ("cmp1", "cmp2")
     guest.assert_reads("cmp2")
     assert {host for host, _name in moves.dirty(guest.cloud)} == {"cmp1", "cmp2"}
     assert set(moves.dirty(guest.cloud).values()) == {guest.sum}
@@ -133,7 +175,10 @@ def test_the_data_goes_along_and_comes_back(guest: Guest) -> None:
 
 def test_confirm_and_the_way_back_to_the_first_host(guest: Guest) -> None:
     for host in ("cmp2", "cmp1"):
-        guest.moved(host)
+        move = ["--copy-pmem-devices", "--host", host, "--wait", guest.id]
+        done = steps.openstack("--os-cloud", "aio-admin", "server", "migrate", *move)
+        assert done.returncode == 0, done.stderr
+        guest.cloud.wait_agent(guest.id, 90)
         guest.admin.compute.confirm_server_resize(guest.id)
         guest.until("ACTIVE")
         guest.assert_reads(host)

@@ -12,65 +12,23 @@
 
 """The versioned notifications as they arrive from the message bus."""
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import kombu
-import pytest
 from aiolib.client import Cloud
 
 from tests.e2e import steps
-
-
-class Listener:
-    """Collects the quiesce notifications of one server."""
-
-    def __init__(self, url: str) -> None:
-        self._connection = kombu.Connection(url.replace("rabbit://", "amqp://"))
-        exchange = kombu.Exchange("nova", type="topic", durable=False, passive=True)
-        queue = kombu.Queue(
-            exchange=exchange, routing_key="versioned_notifications.#", exclusive=True
-        )
-        self._seen: list[dict[str, Any]] = []
-        self._consumer = self._connection.Consumer(
-            queue, callbacks=[self._take], no_ack=True, accept=["json"]
-        )
-        self._consumer.consume()
-
-    def _take(self, body: Any, message: Any) -> None:
-        envelope = json.loads(body) if isinstance(body, str | bytes) else body
-        self._seen.append(json.loads(envelope["oslo.message"]))
-
-    def events(self, server: Any) -> list[dict[str, Any]]:
-        """What has arrived about this server's quiesce, oldest first."""
-        try:
-            while True:
-                self._connection.drain_events(timeout=0.2)
-        except TimeoutError:
-            pass
-        return [
-            one
-            for one in self._seen
-            if "quiesce" in one["event_type"]
-            and one["payload"]["nova_object.data"]["uuid"] == server.id
-        ]
-
-    def close(self) -> None:
-        self._connection.release()
-
-
-@pytest.fixture
-def listener(cloud: Cloud) -> Iterator[Listener]:
-    found = Listener(cloud.rabbit_url)
-    yield found
-    found.close()
+from tests.e2e.bus import Listener
 
 
 def test_start_and_end_of_quiesce_and_unquiesce_then_the_switch(
     cloud: Cloud, tenant: Any, listener: Listener, boot: Callable[..., Any]
 ) -> None:
     server = boot("e2e-notify")
+
+    def told() -> list[dict[str, Any]]:
+        return listener.events(server.id, "quiesce")
+
     steps.quiesce(tenant, server, timeout=60)
     steps.unquiesce(tenant, server)
     expected = [
@@ -79,8 +37,8 @@ def test_start_and_end_of_quiesce_and_unquiesce_then_the_switch(
         "instance.unquiesce.start",
         "instance.unquiesce.end",
     ]
-    steps.until("four notifications", lambda: len(listener.events(server)) == 4)
-    seen = listener.events(server)
+    steps.until("four notifications", lambda: len(told()) == 4)
+    seen = told()
     assert [one["event_type"] for one in seen] == expected
     assert {one["publisher_id"] for one in seen} == {"nova-compute:cmp1"}
     end = seen[1]["payload"]["nova_object.data"]
@@ -88,8 +46,8 @@ def test_start_and_end_of_quiesce_and_unquiesce_then_the_switch(
     assert end["quiesced_at"] < end["unquiesce_at"]
 
     steps.quiesce(tenant, server, timeout=1)
-    steps.until("eight notifications", lambda: len(listener.events(server)) == 8)
-    last = listener.events(server)[-1]
+    steps.until("eight notifications", lambda: len(told()) == 8)
+    last = told()[-1]
     assert last["event_type"] == "instance.unquiesce.error"
     assert last["priority"] == "ERROR"
     fault = last["payload"]["nova_object.data"]["fault"]["nova_object.data"]

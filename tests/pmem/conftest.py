@@ -114,6 +114,7 @@ def begin() -> Iterator[_Begin]:
     for compute in begun:
         if compute.lives:
             compute.kill()
+    for compute in begun:
         compute.on.python("sweep")
         # Its privileged daemon ends with it, when what that runs has ended.
         compute.on.python("wait_for", pattern="host-worker$", count=1)

@@ -39,7 +39,7 @@ from aiolib.settings import TOOLS
 MIB = 1 << 20
 _SOURCE, _TARGET = "dax0.0", "dax0.1"
 _INSIDE = "AIO_BENCH_PMEM"
-_RUN = 64 * MIB  # bytes of which a quarter is data, when 75 % are zeros
+_RUN = 256 * MIB  # bytes of which the first quarter is data, when 75 % are zeros
 _WANTED = {"random": 1.5, "75 % zeros": 3.0}
 _WANTED_OF_CEILING = 0.9
 
@@ -47,8 +47,8 @@ _WANTED_OF_CEILING = 0.9
 def main(arguments: list[str]) -> int:
     """Run the benchmark; 1 if a ratio is less than wanted."""
     parser = argparse.ArgumentParser(prog="tools/bench pmem")
-    parser.add_argument("--rounds", type=int, default=5, help="default 5")
-    parser.add_argument("--size", type=int, default=768, help="MiB, default 768")
+    parser.add_argument("--rounds", type=int, default=3, help="default 3")
+    parser.add_argument("--size", type=int, default=2048, help="MiB, default 2048")
     parser.add_argument(
         "--streams", type=int, default=os.cpu_count(), help="default: one per core"
     )
@@ -207,7 +207,8 @@ class _Bench:
         nova.privsep.sys_admin_pctxt.set_client_mode(False)  # this is root already
         print(
             f"{self._size // MIB} MiB in memory, {self._streams} streams, "
-            f"{os.cpu_count()} cores, medians of {rounds} rounds in MB/s"
+            f"{os.cpu_count()} cores, medians of {rounds} rounds in MB/s; "
+            f"zeros in runs of {_RUN * 3 // 4 // MIB} MiB"
         )
         bad = 0
         for data, wanted in _WANTED.items():

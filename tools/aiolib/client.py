@@ -271,7 +271,7 @@ class Cloud:
             try:
                 self.agent(server_id, "guest-ping")
                 return
-            except AgentError as error:
+            except (AgentError, LookupError) as error:
                 if time.monotonic() > deadline:
                     text = f"no guest agent in {server_id} after {timeout:g} s: {error}"
                     raise TimeoutError(text) from error

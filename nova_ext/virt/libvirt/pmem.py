@@ -35,7 +35,7 @@ from nova_ext.virt.pmem_host import CopyError, Device
 LABEL = 2 << 20
 
 #: The most bytes that one command moves.
-PIECE = 128 << 20
+PIECE = 256 << 20
 
 #: The most bytes that a stream takes at once.
 BATCH = 4 << 30

@@ -16,9 +16,12 @@ An ssh or a daxio outlives the nova-compute that started it. Before a device is 
 nothing may write into it any more; and what a guest has open is not touched at all.
 """
 
+import glob
 import os
 import pathlib
+import shutil
 import signal
+import tempfile
 
 import tenacity
 
@@ -30,7 +33,7 @@ _PATIENCE = 10  # s; what the killed get to vanish
 
 
 def end_copy(mark: str) -> None:
-    """Kill every ssh of the copy ``mark`` on this host."""
+    """Kill every ssh of the copy ``mark`` on this host and remove its FIFOs."""
     wanted = f"{pmem_target.MARKER}={mark}".encode()
     for pid in _pids():
         try:
@@ -39,6 +42,9 @@ def end_copy(mark: str) -> None:
                 os.kill(pid, signal.SIGKILL)
         except OSError:
             continue  # it has ended, or belongs to somebody else
+    begin = glob.escape(pmem_target.scratch(mark))
+    for left in pathlib.Path(tempfile.gettempdir()).glob(f"{begin}*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def release(path: str) -> bool:

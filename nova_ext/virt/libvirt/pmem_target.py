@@ -41,6 +41,11 @@ _LAST_WORDS = 5  # s; what an ssh gets to say why it ends
 _UNDERWAY = 8 << 20  # bytes; more than ssh, sshd and the pipes hold together
 
 
+def scratch(mark: str) -> str:
+    """How the names of a copy's temporary directories begin."""
+    return f"nova-ext-pmem-{mark}-"
+
+
 class Local:
     """A target on this host.
 
@@ -100,6 +105,7 @@ class Remote:
         self._daxio = [*prefix, "daxio"]
         self.timeout = timeout
         self._environment = {**os.environ, MARKER: mark}
+        self._scratch = scratch(mark)
         self._lock = threading.Lock()
         self._links: set[_Link] = set()
         self._stopped = False
@@ -146,7 +152,7 @@ class Remote:
 
     @contextlib.contextmanager
     def _link(self, command: str) -> Iterator["_Link"]:
-        with tempfile.TemporaryDirectory(prefix="nova-ext-pmem-") as directory:
+        with tempfile.TemporaryDirectory(prefix=self._scratch) as directory:
             with self._lock:
                 if self._stopped:
                     raise pmem_host.CopyError("the copy was stopped")

@@ -14,9 +14,11 @@
 
 import contextlib
 import os
+import pathlib
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -78,6 +80,20 @@ def test_end_copy_kills_what_is_marked_with_this_copy(start: Start) -> None:
     pmem_fence.end_copy(UUID)
     assert [each.wait(10) for each in own] == [-signal.SIGKILL] * 2
     assert all(runs(each) for each in others)
+
+
+def test_end_copy_removes_the_fifos_of_this_copy(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    made = [
+        pathlib.Path(tempfile.mkdtemp(prefix=pmem_target.scratch(mark)))
+        for mark in (UUID, UUID, UUID + "1")
+    ]
+    for each in made:
+        os.mkfifo(each / "data")
+    pmem_fence.end_copy(UUID)
+    assert [each.exists() for each in made] == [False, False, True]
 
 
 def test_end_copy_passes_over_what_vanishes_meanwhile(
