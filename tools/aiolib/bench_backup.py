@@ -118,15 +118,6 @@ def _configure(cloud: Cloud, path: pathlib.Path, before: str, way: Way) -> None:
     cloud.restart(_SERVICE)
 
 
-def _seconds(cloud: Cloud, backup_id: str) -> float:
-    """From the first object of a backup to its metadata, the last thing written."""
-    directory = cloud.settings.state("cinder") / "backup"
-    files = sorted(
-        (path.stat().st_mtime_ns for path in directory.rglob(f"*{backup_id}*")),
-    )
-    return (files[-1] - files[0]) / 1e9
-
-
 def main(arguments: list[str]) -> int:
     """Run the benchmark; 1 if a figure is not as wanted."""
     parser = argparse.ArgumentParser(prog="tools/bench backup")
@@ -151,7 +142,7 @@ def main(arguments: list[str]) -> int:
                     _configure(cloud, path, before, way)
                     backup = volumes.order(volume)
                     volumes.wait(backup)
-                    seconds[way.name].append(_seconds(cloud, backup.id))
+                    seconds[way.name].append(volumes.seconds(backup))
                     messages[way.name] = bus.taken()
                     volumes.delete_backup(backup)
                     bus.taken()

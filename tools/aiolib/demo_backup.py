@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import contextlib
 import re
+import signal
 import sys
+import time
 from typing import Any
 
 import openstack.exceptions
@@ -31,7 +33,8 @@ from aiolib.volumes import GIB, Volumes
 _FORBIDDEN = re.compile(
     r"[0-9a-f]{32}\b(?!-)|md5|encryption_key|Command:|object_meta|/var/|/etc/|/mnt/"
 )
-_MOST_BYTES = 4096
+_HANG = 60  # s
+_MOST = 1.5  # of the usual time; what a busy machine adds
 _SHOWN = ("percent", "bytes_done", "duration", "error_code", "error_message", "status")
 
 
@@ -119,6 +122,8 @@ def _tell(story: _Story) -> None:
     sizes = story.agent.samples("backup.size", backup.id)
     say.check(len(sizes) == 2, f"{len(sizes)} samples of backup.size: start and end")
 
+    usual = volumes.seconds(backup)
+
     say("Its restore to a new volume")
     restored = volumes.restore(backup, name="demo-restored")
     story.cleanup.callback(volumes.api.delete_volume, restored)
@@ -129,6 +134,19 @@ def _tell(story: _Story) -> None:
     say("Its deletion")
     volumes.delete_backup(backup)
     story.check(backup, "delete", "end")
+
+    say(f"A backup in the middle of which RabbitMQ stands still for {_HANG} s")
+    backup = story.order(volume, "demo-hang")
+    _wait_for_progress(story, backup)
+    story.cloud.kill("rabbitmq", signal.SIGSTOP)
+    time.sleep(_HANG)
+    story.cloud.kill("rabbitmq", signal.SIGCONT)
+    volumes.wait(backup)
+    ratio = volumes.seconds(backup) / usual
+    say.check(
+        ratio < _MOST, f"the driver took {ratio:.2f} times the usual {usual:.1f} s"
+    )
+    story.check(backup, "create", "end", status="available")
 
     say("A backup for which there is no space")
     with volumes.little_space(GIB // 4):

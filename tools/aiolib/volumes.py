@@ -90,7 +90,14 @@ class Volumes:
             raise Failure(f"Ceph: {done.stderr.strip()[-300:]}")
         return done.stdout.strip()
 
-    def order(self, volume: Any, service: str = "cinder-backup", **more: Any) -> Any:
+    def order(
+        self,
+        volume: Any,
+        service: str = "cinder-backup",
+        *,
+        patient: bool = True,
+        **more: Any,
+    ) -> Any:
         """Ask for a backup by a backup service, and do not wait for it.
 
         The scheduler does not know a service that was started a moment ago: ask again.
@@ -101,6 +108,8 @@ class Volumes:
         while True:
             self.wait_free(volume)
             made = self.api.create_backup(volume_id=volume.id, force=True, **more)
+            if not patient:
+                return made
             time.sleep(1)  # the scheduler says no within a moment
             reason = self.api.get_backup(made.id).fail_reason or ""
             if "Service not found" not in reason or time.monotonic() > end:
@@ -140,6 +149,13 @@ class Volumes:
             elif time.monotonic() > end:
                 raise TimeoutError(f"backup {backup.id} is {found.status}")
             time.sleep(0.5)
+
+    def seconds(self, backup: Any) -> float:
+        """How long the posix driver wrote: from the first object to the last word."""
+        directory = self._cloud.settings.state("cinder") / "backup"
+        files = directory.rglob(f"*{backup.id}*")
+        times = sorted(path.stat().st_mtime_ns for path in files)
+        return (times[-1] - times[0]) / 1e9
 
     @contextlib.contextmanager
     def little_space(self, size: int) -> Iterator[None]:
