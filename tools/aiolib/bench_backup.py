@@ -108,14 +108,14 @@ def _service(cloud: Cloud) -> Iterator[pathlib.Path]:
         cloud.restart(_SERVICE)
 
 
-def _configure(cloud: Cloud, path: pathlib.Path, before: str, way: Way) -> None:
+def _configured(before: str, way: Way) -> str:
+    """The configuration of a way to run the service."""
     driver = "messagingv2" if way.notifies else "noop"
     # of an option that is there twice the last one counts
-    path.write_text(
+    return (
         f"{before}\n[DEFAULT]\nbackup_manager = {way.manager}\n"
         f"[oslo_messaging_notifications]\ndriver = {driver}\n"
     )
-    cloud.restart(_SERVICE)
 
 
 def main(arguments: list[str]) -> int:
@@ -126,7 +126,8 @@ def main(arguments: list[str]) -> int:
     cloud = Cloud()
     cloud.require_up()
     volumes = Volumes(cloud, cloud.connect("demo"))
-    volumes.types(cloud.connect("admin"))
+    admin = cloud.connect("admin")
+    volumes.types(admin)
     bus = _Bus(cloud.rabbit_url)
     seconds: dict[str, list[float]] = {way.name: [] for way in WAYS}
     messages: dict[str, list[tuple[str, int]]] = {}
@@ -139,7 +140,9 @@ def main(arguments: list[str]) -> int:
         try:
             for _ in range(options.rounds):
                 for way in WAYS:
-                    _configure(cloud, path, before, way)
+                    path.write_text(_configured(before, way))
+                    cloud.stop(_SERVICE)
+                    volumes.start_service(admin, _SERVICE)
                     backup = volumes.order(volume)
                     volumes.wait(backup)
                     seconds[way.name].append(volumes.seconds(backup))

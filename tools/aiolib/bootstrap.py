@@ -123,6 +123,16 @@ def zones(s: Settings, c: Connection) -> None:
             c.compute.add_host_to_aggregate(group, host)
 
 
+def reported(service: Any) -> float:
+    """When a service of nova or cinder last reported; seconds since the epoch.
+
+    The second is told, and counts to its end.
+    """
+    when = service.updated_at or "1970-01-01T00:00:00"
+    stamp = datetime.datetime.fromisoformat(when[:19])
+    return stamp.replace(tzinfo=datetime.UTC).timestamp() + 1
+
+
 def late(s: Settings, c: Connection) -> list[str]:
     """Services that have not reported since their process was started."""
     wanted = {("nova-compute", host) for host in s.computes}
@@ -139,10 +149,7 @@ def late(s: Settings, c: Connection) -> list[str]:
         record = storage.get((service.binary, service.host), service.binary)
         if record == "nova-compute":
             record += f"-{service.host}"
-        reported = service.updated_at or "1970-01-01T00:00:00"
-        stamp = datetime.datetime.fromisoformat(reported[:19])
-        when = stamp.replace(tzinfo=datetime.UTC).timestamp()
-        if when + 1 > records.started(s, record):
+        if reported(service) > records.started(s, record):
             wanted.discard((service.binary, service.host))
     return sorted(f"{binary} on {host}" for binary, host in wanted)
 

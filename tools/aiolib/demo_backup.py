@@ -160,7 +160,7 @@ def _tell(story: _Story) -> None:
     backup = story.order(volume, "demo-killed")
     _wait_for_progress(story, backup)
     story.cloud.kill("cinder-backup")
-    story.cloud.start("cinder-backup")
+    volumes.start_service(story.admin)
     volumes.wait(backup, "error")
     story.check(backup, "create", "error", error_code="service_restart")
 

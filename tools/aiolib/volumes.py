@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from aiolib import ceph
+from aiolib import bootstrap, ceph, records
 from aiolib.client import Cloud
 from aiolib.config import BACKUP_SERVICES
 from aiolib.settings import STORAGE_HOST, Failure
@@ -63,6 +63,22 @@ class Volumes:
                 admin.block_storage.update_type_extra_specs(
                     kind, volume_backend_name=name
                 )
+
+    def start_service(self, admin: Any, name: str = "cinder-backup") -> None:
+        """Start a backup service, and wait until it has cleaned up and takes orders."""
+        self._cloud.start(name)
+        host = "-".join(filter(None, (STORAGE_HOST, BACKUP_SERVICES[name])))
+        begin = records.started(self._cloud.settings, name)
+        end = time.monotonic() + _TIMEOUT
+        while not any(
+            service.binary == "cinder-backup"
+            and service.host == host
+            and bootstrap.reported(service) > begin
+            for service in admin.block_storage.services()
+        ):
+            if time.monotonic() > end:
+                raise TimeoutError(f"{name} does not report")
+            time.sleep(0.5)
 
     def make(self, name: str, kind: str, size: int = 1) -> Any:
         """A volume of so many GiB."""
