@@ -110,12 +110,10 @@ def _service(cloud: Cloud) -> Iterator[pathlib.Path]:
 
 def _configured(before: str, way: Way) -> str:
     """The configuration of a way to run the service."""
-    driver = "messagingv2" if way.notifies else "noop"
+    if not way.notifies:
+        before = before.replace("driver = messagingv2", "driver = noop")
     # of an option that is there twice the last one counts
-    return (
-        f"{before}\n[DEFAULT]\nbackup_manager = {way.manager}\n"
-        f"[oslo_messaging_notifications]\ndriver = {driver}\n"
-    )
+    return f"{before}\n[DEFAULT]\nbackup_manager = {way.manager}\n"
 
 
 def main(arguments: list[str]) -> int:
