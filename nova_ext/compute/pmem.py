@@ -305,7 +305,7 @@ class PmemManager:
 
     def _notify(self, move: Move, phase: str, failure: Exception | None = None) -> None:
         # The copy does not wait for the message bus, and what is sent tells how the
-        # server was then.
+        # server was then, and where the failure was raised.
         move.journal.put(
             notification.emit,
             move.context,
@@ -313,7 +313,7 @@ class PmemManager:
             self._host,
             phase,
             move.figures(),
-            failure,
+            notification.fault(failure),
         )
 
     @staticmethod

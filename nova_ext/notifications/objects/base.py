@@ -24,8 +24,11 @@ def fault(failure: Exception | None) -> Any:
     return failure and exception_payload.ExceptionPayload.from_exception(failure)
 
 
-def envelope(host: str, failure: Exception | None) -> dict[str, Any]:
-    """Publisher and priority of a notification of nova-compute on ``host``."""
+def envelope(host: str, failure: Any) -> dict[str, Any]:
+    """Publisher and priority of a notification of nova-compute on ``host``.
+
+    :param failure: None unless something failed
+    """
     return {
         "publisher": base.NotificationPublisher(
             host=host, source=fields.NotificationSource.COMPUTE

@@ -27,6 +27,9 @@ from nova.objects import fields
 
 from nova_ext.notifications.objects import base as common
 
+#: The payload of a failure; made where it is handled, it tells where it was raised.
+fault = common.fault
+
 
 @dataclasses.dataclass(frozen=True)
 class Figures:
@@ -140,20 +143,18 @@ def emit(
     host: str,
     phase: str,
     figures: Figures,
-    failure: Exception | None = None,
+    failed: Any = None,
 ) -> None:
     """Send one notification, if versioned notifications are enabled.
 
     :param phase: ``start``, ``progress``, ``end`` or ``error``
-    :param failure: the reason, with phase ``error``
+    :param failed: what :func:`fault` made of the reason, with phase ``error``
     """
     InstanceCopyPmemNotification(
         context=context,
         event_type=InstanceCopyPmemEventType(
             object="instance", action="copy_pmem", phase=phase
         ),
-        payload=InstanceCopyPmemPayload(
-            context, instance, common.fault(failure), figures
-        ),
-        **common.envelope(host, failure),
+        payload=InstanceCopyPmemPayload(context, instance, failed, figures),
+        **common.envelope(host, failed),
     ).emit(context)

@@ -451,7 +451,9 @@ def test_step_that_fails(
         assert cloud.status is None
         if "guest off" in cloud.steps:
             assert [sent[0] for sent in cloud.sent] == ["start", "error"]
-            assert cloud.sent[1][4] is failure
+            told = cloud.sent[1][4]
+            assert told.exception_message == str(failure)
+            assert (told.module_name, told.function_name) == (pmem.__name__, "_run")
             assert cloud.events[0] == ("event start", "req-1")
             assert reason in cloud.events[1][2]
         else:
