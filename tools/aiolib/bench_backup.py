@@ -25,6 +25,7 @@ import contextlib
 import dataclasses
 import json
 import pathlib
+import re
 import statistics
 import sys
 from collections.abc import Iterator
@@ -42,11 +43,19 @@ _TIB = 1 << 40
 _SERVICE = "cinder-backup"
 _OURS = "cinder_ext.backup.manager.BackupManager"
 _STOCK = "cinder.backup.manager.BackupManager"
-# what a site gets that sets nothing
-_DEFAULT_CHUNK = 52_428_800
-_DEFAULT_COUNT = 10
-_DEFAULT_STEPS = 100
-_DEFAULT_MAX_INTERVAL = 120  # s
+# what a site gets that sets nothing, which the cloud of the tests is not
+_CHUNK = 52_428_800  # bytes; of the drivers for object stores
+_COUNT = 10  # chunks for each message
+_STEP = 1.0  # percent
+_MAX_INTERVAL = 120  # s
+_DEFAULTS = {
+    "backup_file_size": _CHUNK,
+    "backup_object_number_per_notification": _COUNT,
+    "format": "unversioned",
+    "min_interval": 5,
+    "max_interval": _MAX_INTERVAL,
+    "min_percent_step": _STEP,
+}
 _SLOW = 50e6  # bytes a second
 
 
@@ -110,10 +119,12 @@ def _service(cloud: Cloud) -> Iterator[pathlib.Path]:
 
 def _configured(before: str, way: Way) -> str:
     """The configuration of a way to run the service."""
+    values = {**_DEFAULTS, "backup_manager": way.manager}
     if not way.notifies:
-        before = before.replace("driver = messagingv2", "driver = noop")
-    # of an option that is there twice the last one counts
-    return f"{before}\n[DEFAULT]\nbackup_manager = {way.manager}\n"
+        values["driver"] = "noop"
+    for name, value in values.items():
+        before = re.sub(rf"(?m)^{name} = .*$", f"{name} = {value}", before)
+    return before
 
 
 def main(arguments: list[str]) -> int:
@@ -194,15 +205,15 @@ def _report(
 def _stock_tebibyte(messages: list[tuple[str, int]]) -> float:
     """Bytes of cinder's own progress: each message lists all chunks so far."""
     sizes = [size for event, size in messages if event == "backup.createprogress"]
-    each = (sizes[-1] - sizes[0]) / (len(sizes) - 1)  # for one chunk more
-    chunks = _TIB // _DEFAULT_CHUNK
-    count = chunks // _DEFAULT_COUNT
-    return count * sizes[0] + each * _DEFAULT_COUNT * count * (count + 1) / 2
+    each = (sizes[1] - sizes[0]) / _COUNT  # for one chunk more
+    chunks = _TIB // _CHUNK
+    count = chunks // _COUNT
+    return count * sizes[0] + each * _COUNT * count * (count + 1) / 2
 
 
 def _our_tebibyte(messages: list[tuple[str, int]]) -> float:
     """Bytes of all our messages at their worst: each step and each heartbeat."""
     biggest = max(size for _event, size in messages)
-    beats = _TIB / _SLOW / _DEFAULT_MAX_INTERVAL
+    beats = _TIB / _SLOW / _MAX_INTERVAL
     # each progress goes out under its old name, too
-    return biggest * (2 * (_DEFAULT_STEPS + beats) + 2)
+    return biggest * (2 * (100 / _STEP + beats) + 2)
