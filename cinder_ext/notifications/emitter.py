@@ -29,6 +29,7 @@ from oslo_log import log as logging
 LOG = logging.getLogger(__name__)
 
 _PAUSE = 5.0  # s
+_AGAIN = 60.0  # s
 _FLUSH = 5.0  # s
 
 
@@ -76,8 +77,9 @@ class Emitter:
     :param pause: seconds between two tries
     :param delivered: called after each event that was sent
     :param dropped: makes the event that tells of a number of lost ones
-    :param recovered: called when sending works again after it did not; has to put
-        again what the journal kept
+    :param recovered: called when sending works again after it did not, and now and
+        then until it does; has to put again what the journal kept
+    :param again: seconds without any event after which that is tried
     """
 
     def __init__(
@@ -90,7 +92,9 @@ class Emitter:
         dropped: Callable[[int], Event],
         recovered: Callable[[], None],
         pause: float = _PAUSE,
+        again: float = _AGAIN,
     ) -> None:
+        self.again = again
         self.connect = connect
         self.length = length
         self.retries = retries
@@ -183,14 +187,19 @@ class _Worker:
             with self._changed:
                 self._busy = False
                 self._changed.notify_all()
-                self._changed.wait_for(lambda: self._queue)
+                patience = self._emitter.again if self._left_to_journal else None
+                self._changed.wait_for(lambda: self._queue, patience)
                 self._busy = True
-                event = self._queue.popleft()
+                event = self._queue.popleft() if self._queue else None
+                self._left_to_journal = self._left_to_journal and event is not None
             try:
-                self._handle(event)
+                if event:
+                    self._handle(event)
+                else:
+                    self._emitter.recovered()
             except Exception:
                 # The thread must live: nobody would send the next one.
-                LOG.exception("Failed to handle %s.", event.event_type)
+                LOG.exception("Failed to handle %s.", event or "what was kept")
 
     def _handle(self, event: Event) -> None:
         if not self._try(event):

@@ -233,6 +233,35 @@ def test_the_thread_outlives_whatever_happens(bus: Bus, outbox: Outbox) -> None:
     assert bus.types() == ["a", "b"]
 
 
+def test_what_is_kept_is_tried_until_the_bus_is_back(
+    bus: Bus, made: emitter.Emitter, outbox: Outbox
+) -> None:
+    """Nobody has to announce something else before an end gets through."""
+    made.again = 0.01
+    tried_again, delivered = threading.Event(), threading.Event()
+    end = event("end", kept=True)
+    outbox.kept.append(end)
+
+    def recovered() -> None:
+        outbox.recovered()
+        if bus.tries >= 6:
+            tried_again.set()
+
+    def at_last(sent: emitter.Event) -> None:
+        outbox.delivered.append(sent)
+        delivered.set()
+
+    made.recovered, made.delivered = recovered, at_last
+    bus.dead = True
+    made.put(end)
+    assert tried_again.wait(PATIENCE)
+    assert bus.sent == []
+    bus.dead = False
+    assert delivered.wait(PATIENCE)
+    assert made.flush(PATIENCE)
+    assert bus.types() == ["end"]
+
+
 def in_child(work: Callable[[], bool]) -> bool:
     """Whether ``work`` succeeds in a forked process."""
     pid = os.fork()
