@@ -28,9 +28,8 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "tools"))
 
+from aiolib.bus import Listener
 from aiolib.client import Cloud
-
-from tests.e2e.bus import Listener
 
 _CRASH = re.compile(r"\b(qemu-system\S*|worker|(CPU|IO) \S+)\[[0-9]+\]: segfault at ")
 
@@ -108,6 +107,6 @@ def boot(cloud: Cloud, tenant: Any) -> Iterator[Callable[..., Any]]:
 
 @pytest.fixture
 def listener(cloud: Cloud) -> Iterator[Listener]:
-    found = Listener(cloud.rabbit_url)
+    found = Listener(cloud.rabbit_url, "nova", "versioned_notifications")
     yield found
     found.close()

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aiolib import evidence
+from aiolib.bus import Listener
 from aiolib.client import AgentError, Cloud
 
 from nova_ext import client
@@ -60,6 +61,16 @@ def unquiesce(connection: Any, server: Any) -> None:
     """
     request = client.unquiesce(connection, server.id)
     client.wait_unquiesced(connection, server.id, request, interval=0.1)
+
+
+def told(listener: Listener, server_id: str, action: str) -> list[dict[str, Any]]:
+    """The notifications of this server's actions with ``action`` in their name."""
+    return [
+        message.event
+        for message in listener.messages()
+        if action in message.event["event_type"]
+        and message.event["payload"]["nova_object.data"]["uuid"] == server_id
+    ]
 
 
 def refusal(connection: Any, server: Any, body: dict[str, Any]) -> tuple[int, str]:

@@ -190,7 +190,10 @@ def test_cancelled_backup(backups: Backups) -> None:
 
 
 def test_no_backup_service(backups: Backups) -> None:
-    backup = backups.order(patient=False, availability_zone="nowhere")
+    # It stays: cinder finds no service for its deletion either.
+    backup = backups.volumes.order(
+        backups.volume, patient=False, availability_zone="nowhere"
+    )
     *_, last = backups.told(backup)
     assert last.phase == "error"
     assert last.traits["error_code"] == "scheduler_no_host"

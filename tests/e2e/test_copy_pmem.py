@@ -23,11 +23,11 @@ from typing import Any
 
 import pytest
 from aiolib import devices, moves
+from aiolib.bus import Listener
 from aiolib.client import Cloud
 
 from nova_ext import client
 from tests.e2e import steps
-from tests.e2e.bus import Listener
 
 SLOW = 1 << 20  # bytes a second for each of the streams: a copy takes eight seconds
 
@@ -60,7 +60,7 @@ class Guest:
 
     def told(self, listener: Listener) -> list[dict[str, Any]]:
         """The notifications of the copy, once it has ended."""
-        found = listener.events(self.id, "copy_pmem")
+        found = steps.told(listener, self.id, "copy_pmem")
         return found if found and found[-1]["event_type"].endswith(".end") else []
 
     def revert(self) -> None:

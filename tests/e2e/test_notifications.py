@@ -15,10 +15,10 @@
 from collections.abc import Callable
 from typing import Any
 
+from aiolib.bus import Listener
 from aiolib.client import Cloud
 
 from tests.e2e import steps
-from tests.e2e.bus import Listener
 
 
 def test_start_and_end_of_quiesce_and_unquiesce_then_the_switch(
@@ -27,7 +27,7 @@ def test_start_and_end_of_quiesce_and_unquiesce_then_the_switch(
     server = boot("e2e-notify")
 
     def told() -> list[dict[str, Any]]:
-        return listener.events(server.id, "quiesce")
+        return steps.told(listener, server.id, "quiesce")
 
     steps.quiesce(tenant, server, timeout=60)
     steps.unquiesce(tenant, server)

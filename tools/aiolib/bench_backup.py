@@ -23,17 +23,15 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import json
 import pathlib
 import re
 import statistics
 import sys
 from collections.abc import Iterator
-from typing import Any
 
-import kombu
 import openstack.exceptions
 
+from aiolib.bus import Listener, Message
 from aiolib.client import Cloud
 from aiolib.volumes import GIB, Volumes
 
@@ -75,34 +73,13 @@ WAYS = (
 )
 
 
-class _Bus:
-    """Collects the notifications of backups as they go over the wire."""
-
-    def __init__(self, url: str) -> None:
-        self._connection = kombu.Connection(url.replace("rabbit://", "amqp://"))
-        exchange = kombu.Exchange("cinder", type="topic", durable=False, passive=True)
-        queue = kombu.Queue(
-            exchange=exchange, routing_key="notifications.#", exclusive=True
-        )
-        self._sizes: list[tuple[str, int]] = []
-        self._consumer = self._connection.Consumer(
-            queue, callbacks=[self._take], no_ack=True, accept=["json"]
-        )
-        self._consumer.consume()
-
-    def _take(self, body: Any, message: Any) -> None:
-        envelope = json.loads(body) if isinstance(body, str | bytes) else body
-        event = json.loads(envelope["oslo.message"])["event_type"]
-        if event.startswith("backup."):
-            self._sizes.append((event, len(message.body)))
-
-    def taken(self) -> list[tuple[str, int]]:
-        """Type and bytes of each message since the last call."""
-        with contextlib.suppress(TimeoutError):
-            while True:
-                self._connection.drain_events(timeout=2)
-        found, self._sizes = self._sizes, []
-        return found
+def _sizes(messages: list[Message]) -> list[tuple[str, int]]:
+    """Type and bytes of each that tells of a backup."""
+    return [
+        (message.event["event_type"], message.size)
+        for message in messages
+        if message.event["event_type"].startswith("backup.")
+    ]
 
 
 @contextlib.contextmanager
@@ -137,7 +114,7 @@ def main(arguments: list[str]) -> int:
     volumes = Volumes(cloud, cloud.connect("demo"))
     admin = cloud.connect("admin")
     volumes.types(admin)
-    bus = _Bus(cloud.rabbit_url)
+    bus = Listener(cloud.rabbit_url, "cinder", "notifications")
     seconds: dict[str, list[float]] = {way.name: [] for way in WAYS}
     messages: dict[str, list[tuple[str, int]]] = {}
     with contextlib.ExitStack() as cleanup:
@@ -152,12 +129,12 @@ def main(arguments: list[str]) -> int:
                     path.write_text(_configured(before, way))
                     cloud.stop(_SERVICE)
                     volumes.start_service(admin, _SERVICE)
+                    known = len(bus.messages())
                     backup = volumes.order(volume)
                     volumes.wait(backup)
                     seconds[way.name].append(volumes.seconds(backup))
-                    messages[way.name] = bus.taken()
+                    messages[way.name] = _sizes(bus.messages(silence=2)[known:])
                     volumes.delete_backup(backup)
-                    bus.taken()
         except (openstack.exceptions.SDKException, TimeoutError) as exc:
             print(f"the benchmark failed: {exc}", file=sys.stderr)
             return 1

@@ -21,6 +21,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import openstack.exceptions
+
 from aiolib import bootstrap, ceph, records
 from aiolib.client import Cloud
 from aiolib.config import BACKUP_SERVICES
@@ -160,10 +162,11 @@ class Volumes:
         """Delete a backup once nothing works on it, and wait for that."""
         end = time.monotonic() + _TIMEOUT
         while found := self.api.find_backup(backup.id):
-            if found.status in ("available", "error"):
-                self.api.delete_backup(found, ignore_missing=True)
-            elif time.monotonic() > end:
+            if time.monotonic() > end:
                 raise TimeoutError(f"backup {backup.id} is {found.status}")
+            if found.status in ("available", "error"):
+                with contextlib.suppress(openstack.exceptions.NotFoundException):
+                    self.api.delete_backup(found, ignore_missing=False)
             time.sleep(0.5)
 
     def seconds(self, backup: Any) -> float:

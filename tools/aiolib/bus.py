@@ -1,0 +1,74 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Owns the reading of notifications from the message bus, beside their consumers."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from typing import Any
+
+import kombu
+
+
+@dataclasses.dataclass(frozen=True)
+class Message:
+    """A notification as it came over the wire.
+
+    :ivar size: of the whole message, in bytes
+    """
+
+    event: dict[str, Any]
+    size: int
+
+
+class Listener:
+    """Collects the notifications of a service from now on.
+
+    :param exchange: of the service
+    :param topic: ``notifications`` or ``versioned_notifications``
+    """
+
+    def __init__(self, url: str, exchange: str, topic: str) -> None:
+        self._connection = kombu.Connection(url.replace("rabbit://", "amqp://"))
+        queue = kombu.Queue(
+            exchange=kombu.Exchange(
+                exchange, type="topic", durable=False, passive=True
+            ),
+            routing_key=f"{topic}.#",
+            exclusive=True,
+        )
+        self._seen: list[Message] = []
+        self._consumer = self._connection.Consumer(
+            queue, callbacks=[self._take], no_ack=True, accept=["json"]
+        )
+        self._consumer.consume()
+
+    def _take(self, body: Any, message: Any) -> None:
+        envelope = json.loads(body) if isinstance(body, str | bytes) else body
+        event = json.loads(envelope["oslo.message"])
+        self._seen.append(Message(event, len(message.body)))
+
+    def messages(self, silence: float = 0.2) -> list[Message]:
+        """All that has arrived, oldest first.
+
+        :param silence: seconds without a message after which it is all
+        """
+        with contextlib.suppress(TimeoutError):
+            while True:
+                self._connection.drain_events(timeout=silence)
+        return list(self._seen)
+
+    def close(self) -> None:
+        self._connection.release()
