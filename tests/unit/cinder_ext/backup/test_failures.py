@@ -11,15 +11,14 @@
 #    under the License.
 
 import errno
-import uuid
 
 import pytest
 
 from cinder_ext import exception
 from cinder_ext.backup import failures
 
-VOLUME = str(uuid.uuid4())
-KEY = str(uuid.uuid4())
+VOLUME = "9c40f314-bea1-40f1-963b-5153db39bcb4"
+KEY = "0f5a02b1-3684-4ee1-bc76-526ac4405e7e"
 
 
 class QuotaError(Exception):
