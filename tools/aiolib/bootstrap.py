@@ -138,9 +138,8 @@ def late(s: Settings, c: Connection) -> list[str]:
     wanted = {("nova-compute", host) for host in s.computes}
     wanted |= {("nova-conductor", "ctl"), ("nova-scheduler", "ctl")}
     storage = {("cinder-scheduler", settings.STORAGE_HOST): "cinder-scheduler"}
-    for name, zone in config.BACKUP_SERVICES.items():
-        host = "-".join(filter(None, (settings.STORAGE_HOST, zone)))
-        storage["cinder-backup", host] = name
+    for name in config.BACKUP_SERVICES:
+        storage["cinder-backup", config.backup_host(name)] = name
     for backend in ("nfs", "rbd"):
         host = f"{settings.STORAGE_HOST}@{backend}"
         storage["cinder-volume", host] = "cinder-volume"

@@ -164,14 +164,22 @@ def prepare(s: Settings) -> None:
 
 
 def admit_osd(s: Settings) -> None:
-    """Between the start of the monitor and that of the OSD."""
+    """Between the first start of the monitor and that of the OSD."""
+    stamp = s.state("ceph") / "osd-admitted"
+    if stamp.exists():
+        return
     client(s, "osd", "create", s.state("ceph").joinpath("fsid").read_text(), "0")
+    stamp.touch()
 
 
 def make_pools(s: Settings) -> None:
     """Once both run."""
+    stamp = s.state("ceph") / "pools-made"
+    if stamp.exists():
+        return
     there = client(s, "osd", "pool", "ls").split()
     for pool in POOLS:
         if pool not in there:
             client(s, "osd", "pool", "create", pool, "8")
-            client(s, "osd", "pool", "application", "enable", pool, "rbd")
+        client(s, "osd", "pool", "application", "enable", pool, "rbd")
+    stamp.touch()

@@ -55,6 +55,11 @@ SHIMS = pathlib.Path(__file__).resolve().parent / "shims"
 _FIXED_KEY = "00112233445566778899aabbccddeeff"
 
 
+def backup_host(name: str) -> str:
+    """What cinder knows a backup service's host as; each of them has its own."""
+    return "-".join(filter(None, (STORAGE_HOST, BACKUP_SERVICES[name])))
+
+
 def path_variable(settings: Settings) -> str:
     system = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     return f"{SHIMS}:{settings.venv}/bin:{system}"
@@ -362,11 +367,8 @@ def _backup_services(settings: Settings) -> dict[str, dict[str, object]]:
     }
     for name, options in drivers.items():
         if zone := BACKUP_SERVICES[name]:
-            options |= {
-                "host": f"{STORAGE_HOST}-{zone}",
-                "storage_availability_zone": zone,
-            }
-        options |= common
+            options["storage_availability_zone"] = zone
+        options |= {"host": backup_host(name), **common}
     return drivers
 
 

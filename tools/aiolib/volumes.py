@@ -25,7 +25,7 @@ import openstack.exceptions
 
 from aiolib import bootstrap, ceph, records
 from aiolib.client import Cloud
-from aiolib.config import BACKUP_SERVICES
+from aiolib.config import BACKUP_SERVICES, backup_host
 from aiolib.settings import STORAGE_HOST, Failure
 
 GIB = 1 << 30
@@ -69,7 +69,7 @@ class Volumes:
     def start_service(self, admin: Any, name: str = "cinder-backup") -> None:
         """Start a backup service, and wait until it has cleaned up and takes orders."""
         self._cloud.start(name)
-        host = "-".join(filter(None, (STORAGE_HOST, BACKUP_SERVICES[name])))
+        host = backup_host(name)
         begin = records.started(self._cloud.settings, name)
         end = time.monotonic() + _TIMEOUT
         while not any(

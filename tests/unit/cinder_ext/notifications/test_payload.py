@@ -20,26 +20,9 @@ import pytest
 
 from cinder_ext.backup import failures, operation
 from cinder_ext.notifications import payload
+from tests.backup_keys import UPSTREAM
 
 NOW = datetime.datetime(2026, 11, 21, 10, tzinfo=datetime.UTC).timestamp()
-UPSTREAM = [
-    "tenant_id",
-    "user_id",
-    "availability_zone",
-    "backup_id",
-    "host",
-    "display_name",
-    "created_at",
-    "status",
-    "volume_id",
-    "size",
-    "service_metadata",
-    "service",
-    "fail_reason",
-    "parent_id",
-    "num_dependent_backups",
-    "snapshot_id",
-]
 KEY = str(uuid.uuid4())
 
 
