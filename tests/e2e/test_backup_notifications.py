@@ -39,7 +39,6 @@ class Backups:
         self.cloud, self.admin = cloud, admin
         self.agent = telemetry.Ceilometer(cloud.settings)
         self.volumes = Volumes(cloud, tenant)
-        self.volumes.types(admin)
         self.volume = self.volumes.make("e2e-backup", "rbd")
         self.digest = self.volumes.fill(self.volume, PART)
         self._made: list[Any] = []

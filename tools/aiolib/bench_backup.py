@@ -113,7 +113,6 @@ def main(arguments: list[str]) -> int:
     cloud.require_up()
     volumes = Volumes(cloud, cloud.connect("demo"))
     admin = cloud.connect("admin")
-    volumes.types(admin)
     bus = Listener(cloud.rabbit_url, "cinder", "notifications")
     seconds: dict[str, list[float]] = {way.name: [] for way in WAYS}
     messages: dict[str, list[tuple[str, int]]] = {}

@@ -90,6 +90,12 @@ def identity(s: Settings, c: Connection) -> None:
 
 
 def resources(s: Settings, c: Connection) -> None:
+    volumes: Any = c.block_storage
+    for name in config.BACK_ENDS:
+        if not volumes.find_type(name):
+            kind = volumes.create_type(name=name)
+            volumes.update_type_extra_specs(kind, volume_backend_name=name)
+    c.set_volume_quotas("demo", volumes=100, snapshots=100)
     for name, (memory, specs) in FLAVORS.items():
         if not c.compute.find_flavor(name):
             flavor = c.compute.create_flavor(name=name, ram=memory, vcpus=1, disk=1)
@@ -140,7 +146,7 @@ def late(s: Settings, c: Connection) -> list[str]:
     storage = {("cinder-scheduler", settings.STORAGE_HOST): "cinder-scheduler"}
     for name in config.BACKUP_SERVICES:
         storage["cinder-backup", config.backup_host(name)] = name
-    for backend in ("nfs", "rbd"):
+    for backend in config.BACK_ENDS:
         host = f"{settings.STORAGE_HOST}@{backend}"
         storage["cinder-volume", host] = "cinder-volume"
     wanted |= set(storage)

@@ -19,6 +19,7 @@ daemon, so Ceph tells nobody how much space is free.
 from __future__ import annotations
 
 import pathlib
+import re
 import shutil
 import uuid
 
@@ -48,6 +49,16 @@ def config_path(s: Settings) -> pathlib.Path:
 
 def keyring(s: Settings, name: str) -> pathlib.Path:
     return directory(s) / f"ceph.{name}.keyring"
+
+
+def secret(s: Settings) -> tuple[str, str]:
+    """The name and the value by which a guest's disk is opened.
+
+    The name is what cinder calls it unless it is told another one.
+    """
+    text = keyring(s, f"client.{USER}").read_text()
+    (key,) = re.findall("^key = (.*)$", text, re.MULTILINE)
+    return (s.state("ceph") / "fsid").read_text(), key
 
 
 def modules(s: Settings) -> pathlib.Path:

@@ -157,6 +157,9 @@ class Cloud:
         flavor: str = "tiny",
         agent: bool = True,
         movable: bool = False,
+        boot_from: str = "",
+        volume: str = "",
+        data: int = 0,
     ) -> Server:
         """Boot a server without a network on a compute host; wait until it works.
 
@@ -164,15 +167,30 @@ class Cloud:
         :param agent: also wait until the guest agent answers
         :param movable: an administrator chooses the host; else the tenant does by its
             availability zone, which the server then cannot leave
+        :param boot_from: the type of the volumes to make for this server, first one
+            from the image to boot from; they are deleted with it
+        :param data: so many more of them, empty ones of 1 GiB
+        :param volume: the ID of a volume to boot from in the place of an image
         """
         compute = connection.compute
         creator, place = compute, {"availability_zone": host}
         if movable:
             creator = self.connect("admin", "demo", compute_api_version="2.74").compute
             place = {"host": host}
+        image_id = connection.image.find_image(image, ignore_missing=False).id
+        disk: dict[str, Any] = {"image_id": image_id}
+        if boot_from:
+            new = {"destination_type": "volume", "delete_on_termination": True}
+            new |= {"volume_size": 1, "volume_type": boot_from}
+            root = {"source_type": "image", "uuid": image_id, "boot_index": 0}
+            blank = {"source_type": "blank", "boot_index": -1}
+            disk = {"block_device_mapping": [root | new, *[blank | new] * data]}
+        elif volume:
+            root = {"source_type": "volume", "uuid": volume, "boot_index": 0}
+            disk = {"block_device_mapping": [root | {"destination_type": "volume"}]}
         server = creator.create_server(
             name=name,
-            image_id=connection.image.find_image(image, ignore_missing=False).id,
+            **disk,
             flavor_id=compute.find_flavor(flavor, ignore_missing=False).id,
             networks="none",
             **place,

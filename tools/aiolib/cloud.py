@@ -144,10 +144,10 @@ def up(s: Settings) -> None:
     config.write(s, _prepare(s))
     ssh.prepare(s)
     _stop_outdated(s)
+    ceph.prepare(s)
     for host in s.hosts:
         hosts.start(s, host)
     database.prepare(s)
-    ceph.prepare(s)
     started: list[str] = []
 
     def stage(number: int) -> None:

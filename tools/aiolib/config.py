@@ -45,6 +45,8 @@ BACKUP_OPTIONS = {
     "min_percent_step": 5,
     "stall_time": 20,
 }
+# of cinder; a volume type has the name of each
+BACK_ENDS = ("nfs", "rbd")
 # name: availability zone, the default one if it has none
 BACKUP_SERVICES = {
     "cinder-backup": "",
@@ -278,7 +280,7 @@ def _cinder(settings: Settings) -> None:
         "rootwrap_config": etc / "rootwrap.conf",
         "resource_query_filters_file": etc / "resource_filters.json",
         "auth_strategy": "keystone",
-        "enabled_backends": "nfs,rbd",
+        "enabled_backends": ",".join(BACK_ENDS),
         # without a manager daemon Ceph tells no free space
         "scheduler_default_filters": "AvailabilityZoneFilter,CapabilitiesFilter",
         "glance_api_servers": settings.url("glance"),

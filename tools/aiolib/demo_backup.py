@@ -44,7 +44,6 @@ class _Story:
         self.agent = telemetry.Ceilometer(cloud.settings)
         self.admin = cloud.connect("admin")
         self.volumes = Volumes(cloud, cloud.connect("demo"))
-        self.volumes.types(self.admin)
 
     def volume(self, name: str, kind: str = "rbd") -> Any:
         made = self.volumes.make(name, kind)

@@ -28,7 +28,7 @@ import uuid
 from typing import Any
 
 from aiolib import ceph, devices, processes, records, ssh
-from aiolib.settings import STORAGE_HOST, TOOLS, Settings
+from aiolib.settings import TOOLS, Settings
 
 # libvirt's directories and the name of each host's private one, short for sockets
 _LIBVIRT = {
@@ -56,6 +56,12 @@ unix_sock_group = "root"
 unix_sock_rw_perms = "0700"
 host_uuid = "{uuid}"
 log_outputs = "3:file:/var/log/libvirt/libvirtd.log"
+"""
+_CEPH_KEY = """\
+<secret ephemeral='no' private='yes'>
+  <uuid>{uuid}</uuid>
+  <usage type='ceph'><name>client.{user}</name></usage>
+</secret>
 """
 
 
@@ -147,6 +153,17 @@ def _libvirt(settings: Settings, directory: pathlib.Path) -> dict[str, str]:
     return binds
 
 
+def _libvirt_secret(settings: Settings, directory: pathlib.Path) -> None:
+    """What libvirt hands to a guest's disk on Ceph; it reads this when it starts."""
+    name, value = ceph.secret(settings)
+    secrets = directory / "etc" / "secrets"
+    secrets.mkdir(mode=0o700, exist_ok=True)
+    (secrets / f"{name}.xml").write_text(_CEPH_KEY.format(uuid=name, user=ceph.USER))
+    path = secrets / f"{name}.base64"
+    path.touch(mode=0o600)
+    path.write_text(value)
+
+
 def start(settings: Settings, host: str) -> bool:
     """Make the host's namespaces; False if they are there already."""
     if records.read(settings, record_name(host)):
@@ -159,15 +176,14 @@ def start(settings: Settings, host: str) -> bool:
     binds = _accounts(directory, ssh.home(settings, host) if computes else None)
     binds |= _names(settings, directory)
     plan: dict[str, Any] = {"name": host, "devices": []}
-    if host == STORAGE_HOST:
-        ceph.directory(settings).mkdir(parents=True, exist_ok=True)
-        pathlib.Path("/etc/ceph").mkdir(exist_ok=True)
-        # os-brick looks for keys nowhere else
-        binds[str(ceph.directory(settings))] = "/etc/ceph"
+    pathlib.Path("/etc/ceph").mkdir(exist_ok=True)
+    # os-brick looks for keys nowhere else
+    binds[str(ceph.directory(settings))] = "/etc/ceph"
     if computes:
         devices.prepare(settings, host)
         plan |= devices.plan(settings, host)
         binds |= _libvirt(settings, directory) | plan["binds"]
+        _libvirt_secret(settings, directory)
     ready = directory / "ready"
     ready.unlink(missing_ok=True)
     plan |= {

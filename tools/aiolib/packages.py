@@ -21,7 +21,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 
-from aiolib import command
+from aiolib import command, records
 from aiolib.progress import say
 from aiolib.settings import Failure, Settings
 
@@ -34,6 +34,7 @@ PACKAGES = (
     "libvirt-clients",
     "qemu-system-x86",
     "qemu-utils",
+    "qemu-block-extra",
     "seabios",
     "iproute2",
     "ceph-mon",
@@ -105,6 +106,9 @@ def install(settings: Settings, wanted: Sequence[str] = PACKAGES) -> None:
     if not shutil.which("apt-get"):
         raise Failure("apt-get is missing: this needs Debian 12")
     say(f"installing {len(missing)} Debian packages")
+    if records.names(settings):
+        # a new user replaces the file /etc/passwd, under the mounts of the hosts
+        raise Failure(f"{' '.join(missing)} missing: run `tools/aio down`, then `up`")
     log = settings.log / "setup.log"
     environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
     update_lists(settings)

@@ -57,15 +57,6 @@ class Volumes:
         self._cloud = cloud
         self.api = connection.block_storage
 
-    def types(self, admin: Any) -> None:
-        """Make a volume type for each back end."""
-        for name in ("nfs", "rbd"):
-            if not admin.block_storage.find_type(name):
-                kind = admin.block_storage.create_type(name=name)
-                admin.block_storage.update_type_extra_specs(
-                    kind, volume_backend_name=name
-                )
-
     def start_service(self, admin: Any, name: str = "cinder-backup") -> None:
         """Start a backup service, and wait until it has cleaned up and takes orders."""
         self._cloud.start(name)
