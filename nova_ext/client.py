@@ -360,10 +360,7 @@ def wait_moved(
     for trouble in _polls(server_id, "move", None, interval):
         with trouble:
             # The server first: what it rests from is recorded soon after.
-            answer = _get(conn, f"/servers/{server_id}")
-            if answer is None:
-                raise ServerNotFound(server_id)
-            status = answer["server"]["status"]
+            status = get_server(conn, server_id)["status"]
             outcome = _move_outcome(conn, server_id, request_id)
             if outcome and outcome.error is not None:
                 raise MoveFailed(server_id, outcome.error)
@@ -374,15 +371,24 @@ def wait_moved(
                 raise MoveFailed(server_id, f"It is {status} and nobody says why.")
 
 
+def get_server(conn: Any, server_id: str) -> dict[str, Any]:
+    """Return a server as the compute API shows it at the negotiated microversion.
+
+    :raises ServerNotFound: the server is gone
+    """
+    response = get(conn, f"/servers/{server_id}")
+    if response is None:
+        raise ServerNotFound(server_id)
+    server: dict[str, Any] = response["server"]
+    return server
+
+
 def get_state(conn: Any, server_id: str) -> ServerState:
     """Return the freeze of a server as the compute API shows it.
 
     :raises ServerNotFound: the server is gone
     """
-    response = _get(conn, f"/servers/{server_id}")
-    if response is None:
-        raise ServerNotFound(server_id)
-    server = response["server"]
+    server = get_server(conn, server_id)
     return ServerState(
         id=server["id"],
         name=server["name"],
@@ -455,7 +461,7 @@ def wait_unquiesced(
                 return
 
 
-class _Trouble:
+class Trouble:
     """Keeps a look that failed for a passing reason from ending the wait."""
 
     def __init__(self) -> None:
@@ -476,9 +482,9 @@ class _Trouble:
 
 def _polls(
     server_id: str, action: str, limit: float | None, interval: float
-) -> Iterator[_Trouble]:
+) -> Iterator[Trouble]:
     """Yield once per look, with the pause between; at the limit raise WaitTimeout."""
-    trouble = _Trouble()
+    trouble = Trouble()
     try:
         for _count in sdk_utils.iterate_timeout(limit, "", wait=interval):
             yield trouble
@@ -533,6 +539,13 @@ def _reason(
     )
 
 
+def act(conn: Any, server_id: str, action: str, body: Any) -> Any:
+    """Send a server action and return the response; errors as openstacksdk's."""
+    response = _send_action(conn, server_id, action, body)
+    sdk_exceptions.raise_from_response(response)
+    return response
+
+
 def _send_action(conn: Any, server_id: str, action: str, body: Any) -> Any:
     return conn.compute.post(
         f"/servers/{server_id}/action",
@@ -551,9 +564,7 @@ def _request_id(response: Any, server_id: str, action: str) -> str:
 
 def _order_move(conn: Any, server_id: str, action: str, body: Any) -> str:
     """Ask for a move as openstacksdk would, with errors as it raises them."""
-    response = _send_action(conn, server_id, action, body)
-    sdk_exceptions.raise_from_response(response)
-    return _request_id(response, server_id, action)
+    return _request_id(act(conn, server_id, action, body), server_id, action)
 
 
 def _post_action(
@@ -576,7 +587,7 @@ def _post_action(
 
 
 def _get_action(conn: Any, server_id: str, request_id: str) -> Any:
-    return _get(conn, f"/servers/{server_id}/os-instance-actions/{request_id}")
+    return get(conn, f"/servers/{server_id}/os-instance-actions/{request_id}")
 
 
 def _has_action(conn: Any, server_id: str, request_id: str) -> bool:
@@ -586,8 +597,8 @@ def _has_action(conn: Any, server_id: str, request_id: str) -> bool:
         return True  # not known: the careful answer
 
 
-def _get(conn: Any, path: str) -> Any:
-    """Return the decoded answer, or None for 404."""
+def get(conn: Any, path: str) -> Any:
+    """Return the decoded answer of the compute API, or None for 404."""
     response = conn.compute.get(path, microversion=negotiate(conn))
     if response.status_code == HTTPStatus.NOT_FOUND:
         return None
