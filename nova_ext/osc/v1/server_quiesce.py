@@ -24,7 +24,8 @@ from nova_ext import client
 COLUMNS = ("ID", "Name", "Quiesced At", "Unquiesce At")
 
 
-def _seconds(text: str) -> int:
+def seconds(text: str) -> int:
+    """Return the number of seconds that an option's value says; for argparse."""
     try:
         value = int(text)
     except ValueError:
@@ -61,7 +62,7 @@ class QuiesceServer(command.Lister):
         parser.add_argument(
             "--timeout",
             metavar="<seconds>",
-            type=_seconds,
+            type=seconds,
             help="Time after which the compute host thaws the server by itself, "
             "counted for each server (default and maximum: set by the cloud)",
         )

@@ -1,0 +1,372 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Owns the way from a consistency snapshot to running servers."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent import futures
+from dataclasses import dataclass, field
+from typing import Any
+
+from openstack import exceptions as sdk_exceptions
+
+from nova_ext.consistency import catalog, errors, facts, parts, report, waiting
+
+_PARALLEL = 10
+
+#: Seconds that a server may take to boot, and a volume to be deleted.
+_BOOT_LIMIT = 1800
+_DELETE_LIMIT = 300
+_INTERVAL = 1.0
+
+
+@dataclass
+class Restored:
+    """A server that was made.
+
+    :param disks: by device of the original, where the disk is now and what it is, as
+        "/dev/vda: volume ID"
+    """
+
+    id: str
+    name: str
+    original: str
+    disks: list[str] = field(default_factory=list)
+
+
+def restore(
+    conn: Any,
+    group: catalog.Group,
+    *,
+    new_addresses: bool = False,
+    observe: report.Observer = report.nobody,
+) -> list[Restored]:
+    """Make servers of a group: volumes of its snapshots, or else of its backups.
+
+    Servers get the name, flavor, networks, addresses and disks that they had, and are
+    started in the order in which they were frozen. If one cannot be made, all that was
+    made is removed again. While this runs in the main thread, SIGINT and SIGTERM end it
+    cleanly.
+
+    :param conn: ``openstack.connection.Connection`` to the cloud that has the group
+    :param new_addresses: take other MAC and IP addresses on the same networks
+    :raises errors.PlanError: the group cannot be restored here; nothing has been done
+    :raises errors.GroupFailed: it failed, and what was made is removed
+    """
+    waiting.bound_requests(conn)
+    with waiting.Attention() as attention:
+        needs = _Needs(conn, group)
+        work = _Restore(conn, group, needs, attention, observe, new_addresses)
+        try:
+            return work.run()
+        except Exception as exc:
+            left = work.undo()
+            text = f"The servers were not restored. {parts.reason(exc)}"
+            raise errors.GroupFailed(text, left=left) from exc
+        except BaseException:
+            work.undo()
+            raise
+
+
+class _Needs:
+    """What the target cloud has to have; looked up before anything is made."""
+
+    def __init__(self, conn: Any, group: catalog.Group) -> None:
+        if group.snapshot_status is catalog.Status.AVAILABLE:
+            self.sources = group.cuts
+        elif group.backup_status is catalog.Status.AVAILABLE:
+            self.sources = {**group.cuts, **group.backups}
+        else:
+            raise errors.PlanError(
+                f"Consistency snapshot {group.name} is not available: it is "
+                f"{group.status}."
+            )
+        self._conn = conn
+        self.flavors: dict[str, str] = {}
+        self.networks: dict[str, str] = {}
+        self.security_groups: dict[str, str] = {}
+        for server in group.servers:
+            self._look(
+                self.flavors, server.flavor, conn.compute.find_flavor, "flavor", server
+            )
+            for port in server.ports:
+                self._look(
+                    self.networks,
+                    port.network,
+                    conn.network.find_network,
+                    "network",
+                    server,
+                )
+            for name in server.security_groups if server.ports else ():
+                self._look(
+                    self.security_groups,
+                    name,
+                    conn.network.find_security_group,
+                    "security group",
+                    server,
+                )
+        types = {kind.name for kind in conn.block_storage.types()}
+        #: A type that the cloud does not have gives way to its default.
+        self.volume_types = {
+            disk.volume_type
+            for disk in group.disks.values()
+            if disk.volume_type in types
+        }
+        zones = conn.compute.availability_zones()
+        self.zones = {zone.name for zone in zones}
+
+    @staticmethod
+    def _look(
+        found: dict[str, str], name: str, find: Any, what: str, server: facts.Server
+    ) -> None:
+        if name in found:
+            return
+        try:
+            one = find(name, ignore_missing=True)
+        except sdk_exceptions.DuplicateResource as exc:
+            raise errors.PlanError(
+                f"More than one {what} has the name {name}, which server {server.name} "
+                "needs: rename all but one."
+            ) from exc
+        if one is None:
+            raise errors.PlanError(
+                f"This cloud has no {what} {name}, which server {server.name} needs: "
+                "make one of that name."
+            )
+        found[name] = one.id
+
+
+class _Restore:
+    def __init__(
+        self,
+        conn: Any,
+        group: catalog.Group,
+        needs: _Needs,
+        attention: waiting.Attention,
+        observe: report.Observer,
+        new_addresses: bool,
+    ) -> None:
+        self._conn = conn
+        self._group = group
+        self._needs = needs
+        self._attention = attention
+        self._new_addresses = new_addresses
+        self._volumes: dict[int, str] = {}
+        self._ports: list[str] = []
+        self._servers: dict[str, str] = {}
+        self._work: list[futures.Future[Any]] = []
+        self._stop = threading.Event()
+        self._pool = futures.ThreadPoolExecutor(_PARALLEL)
+        built = sum(bool(disk.volume) for disk in group.disks.values())
+        self._tell = report.Progress(observe, built + len(group.servers))
+
+    def run(self) -> list[Restored]:
+        """Do it all; if it raises, :meth:`undo` has to follow."""
+        pending: dict[futures.Future[Any], facts.Disk] = {}
+        for disk in self._group.disks.values():
+            if disk.volume:
+                self._tell(report.Kind.BUILDING, disk.title)
+                pending[self._submit(self._build, disk)] = disk
+        for future in self._attention.results(pending):
+            future.result()
+            self._tell(report.Kind.BUILT, pending[future].title)
+        for stage in self._stages():
+            booting: dict[futures.Future[Any], facts.Server] = {}
+            for server in stage:
+                self._tell(report.Kind.BOOTING, server.name)
+                booting[self._submit(self._boot, server)] = server
+            for future in self._attention.results(booting):
+                future.result()
+                self._tell(report.Kind.BOOTED, booting[future].name)
+        return [self._restored(server) for server in self._group.servers]
+
+    def _submit(self, function: Any, *arguments: Any) -> "futures.Future[Any]":
+        future = self._pool.submit(function, *arguments)
+        self._work.append(future)
+        return future
+
+    def _stages(self) -> Iterator[Sequence[facts.Server]]:
+        servers = self._group.servers
+        for number in sorted({server.stage for server in servers}):
+            yield [server for server in servers if server.stage == number]
+
+    def _disks(self, server: facts.Server) -> list[facts.Disk]:
+        disks = self._group.disks.values()
+        own = [disk for disk in disks if disk.server.id == server.id]
+        return sorted(own, key=lambda disk: disk.number)
+
+    # -- volumes --
+
+    def _build(self, disk: facts.Disk) -> None:
+        source = self._needs.sources[disk.number]
+        storage = self._conn.block_storage
+        wanted: dict[str, Any] = {
+            "name": f"{self._group.name}-{disk.title.replace(' /dev/', '-')}"[:255],
+            "size": disk.size,
+        }
+        if source.kind is parts.Kind.SNAPSHOT:
+            wanted["snapshot_id"] = source.id
+        elif disk.volume_type in self._needs.volume_types:
+            wanted["volume_type"] = disk.volume_type
+        volume = storage.create_volume(**wanted)
+        self._volumes[disk.number] = volume.id
+        self._wait_volume(volume.id, disk)
+        if source.kind is parts.Kind.BACKUP:
+            storage.restore_backup(source.id, volume_id=volume.id)
+            self._wait_volume(volume.id, disk)
+        if disk.boot:
+            storage.set_volume_bootable_status(volume.id, True)
+
+    def _wait_volume(self, volume_id: str, disk: facts.Disk) -> None:
+        what = f"The volume for {disk.title}"
+
+        def look() -> bool | None:
+            status = self._conn.block_storage.get_volume(volume_id).status
+            if status.startswith("error"):
+                raise errors.StepFailed(f"{what} ({volume_id}) is {status}.")
+            return True if status == "available" else None
+
+        waiting.until(look, None, what, interval=_INTERVAL, stop=self._stop)
+
+    # -- servers --
+
+    def _boot(self, server: facts.Server) -> None:
+        compute = self._conn.compute
+        wanted: dict[str, Any] = {
+            "name": server.name,
+            "flavor_id": self._needs.flavors[server.flavor],
+            "networks": [{"port": port} for port in self._make_ports(server)] or "none",
+            "block_device_mapping": list(self._mapping(server)),
+            "config_drive": server.config_drive,
+        }
+        root = self._disks(server)[0]
+        if root.volume is None:
+            wanted["image_id"] = self._needs.sources[root.number].id
+        if server.availability_zone in self._needs.zones:
+            wanted["availability_zone"] = server.availability_zone
+        made = compute.create_server(**wanted)
+        self._servers[server.id] = made.id
+        what = f"Server {server.name}"
+
+        def look() -> bool | None:
+            found = compute.get_server(made.id)
+            if found.status == "ERROR":
+                why = (found.fault or {}).get("message", "no reason is given")
+                raise errors.StepFailed(f"{what} ({made.id}) is in error: {why}")
+            return True if found.status == "ACTIVE" else None
+
+        waiting.until(look, _BOOT_LIMIT, what, interval=_INTERVAL, stop=self._stop)
+
+    def _mapping(self, server: facts.Server) -> Iterator[dict[str, Any]]:
+        for disk in self._disks(server):
+            kind = "volume" if disk.volume else "image"
+            source = self._volumes.get(disk.number)
+            yield {
+                "uuid": source or self._needs.sources[disk.number].id,
+                "source_type": kind,
+                "destination_type": "volume" if disk.volume else "local",
+                "boot_index": 0 if disk.boot else -1,
+                "device_name": disk.device or None,
+                "delete_on_termination": not disk.volume,
+            }
+
+    def _make_ports(self, server: facts.Server) -> Iterator[str]:
+        for port in server.ports:
+            wanted: dict[str, Any] = {
+                "network_id": self._needs.networks[port.network],
+                "security_groups": [
+                    self._needs.security_groups[name] for name in server.security_groups
+                ],
+            }
+            if not self._new_addresses:
+                wanted["mac_address"] = port.mac
+                wanted["fixed_ips"] = [{"ip_address": one} for one in port.addresses]
+            try:
+                made = self._conn.network.create_port(**wanted)
+            except sdk_exceptions.ConflictException as exc:
+                raise errors.StepFailed(
+                    f"An address of {server.name} on {port.network} is in use: restore "
+                    "with --new-addresses, or free it."
+                ) from exc
+            self._ports.append(made.id)
+            yield made.id
+
+    def _restored(self, server: facts.Server) -> Restored:
+        return Restored(
+            id=self._servers[server.id],
+            name=server.name,
+            original=server.id,
+            disks=[
+                f"{disk.device}: volume {self._volumes[disk.number]}"
+                if disk.volume
+                else f"{disk.device}: local"
+                for disk in self._disks(server)
+            ],
+        )
+
+    # -- the way back --
+
+    def undo(self) -> list[str]:
+        """Remove what was made; return what could not be removed."""
+        self._stop.set()
+        for future in self._work:
+            future.cancel()
+        waiting.ended(self._work, waiting.REQUEST_LIMIT + 10)
+        compute, storage = self._conn.compute, self._conn.block_storage
+        left: list[str] = []
+        servers = list(self._servers.values())
+        self._remove("server", servers, compute.delete_server, compute.get_server, left)
+        network = self._conn.network if self._ports else None
+        if network:
+            self._remove(
+                "port", self._ports, network.delete_port, network.get_port, left
+            )
+        volumes = list(self._volumes.values())
+        self._remove("volume", volumes, self._delete_volume, storage.get_volume, left)
+        return left
+
+    def _delete_volume(self, volume_id: str) -> None:
+        # One that is being made, restored or detached cannot be deleted yet.
+        def look() -> bool | None:
+            status = self._conn.block_storage.get_volume(volume_id).status
+            return True if status == "available" or "error" in status else None
+
+        waiting.until(look, _DELETE_LIMIT, f"Volume {volume_id}", interval=_INTERVAL)
+        self._conn.block_storage.delete_volume(volume_id)
+
+    @staticmethod
+    def _remove(
+        what: str, ids: Sequence[str], order: Any, get: Any, left: list[str]
+    ) -> None:
+        going = []
+        for one in ids:
+            try:
+                order(one)
+                going.append(one)
+            except sdk_exceptions.NotFoundException:
+                continue
+            except Exception as exc:
+                left.append(f"{what} {one}: {parts.reason(exc)}")
+        for one in going:
+
+            def look(one: str = one) -> bool | None:
+                try:
+                    get(one)
+                except sdk_exceptions.NotFoundException:
+                    return True
+                return None
+
+            try:
+                waiting.until(look, _DELETE_LIMIT, "Its deletion", interval=_INTERVAL)
+            except Exception as exc:
+                left.append(f"{what} {one}: {parts.reason(exc)}")
