@@ -62,16 +62,26 @@ def needs_recovery(image: pathlib.Path) -> bool:
     with raw.open("rb") as disk, root.open("wb") as output:
         disk.seek(part["start"] * _SECTOR)
         output.write(disk.read(part["size"] * _SECTOR))
+    try:
+        return has_feature(root, "needs_recovery")
+    finally:
+        raw.unlink()
+        root.unlink()
+
+
+def has_feature(root: pathlib.Path, name: str) -> bool:
+    """Whether dumpe2fs names a feature of an ext4 file system.
+
+    :raises ValueError: it is none
+    """
     features = [
         line
         for line in _run("dumpe2fs", "-h", str(root)).splitlines()
         if line.startswith("Filesystem features:")
     ]
-    raw.unlink()
-    root.unlink()
     if len(features) != 1:
-        raise ValueError(f"{image} has no ext4 root file system")
-    return "needs_recovery" in features[0].split()
+        raise ValueError(f"{root} has no ext4 file system")
+    return name in features[0].split()
 
 
 def _run(*words: str) -> str:
