@@ -30,9 +30,10 @@ LIMIT = 255
 ID = f"{PREFIX}id"
 NAME = f"{PREFIX}name"
 MEMBER = f"{PREFIX}member"
-SERVER = f"{PREFIX}server"
-#: Written last, on the first part of a group: its ID, once all windows were proved. A
-#: value, because what a restored server is made from passes its properties on.
+#: On an image: empty, then its own ID. A server passes the properties of its image on to
+#: what is made of it, which is no part of the group then.
+IMAGE = f"{PREFIX}image"
+#: Written last, on the first part of a group: its ID, once all windows were proved.
 PROVED = f"{PREFIX}proved"
 CONSISTENCY = f"{PREFIX}consistency"
 WINDOW = f"{PREFIX}window_ms"
@@ -133,6 +134,7 @@ def encode(header: Header, disk: Disk, properties: Mapping[str, str]) -> dict[st
         "volume": disk.volume,
         "size": disk.size,
         "volume_type": disk.volume_type,
+        "image": None,
     }
     own["ports"] = len(server.ports)
     for number, port in enumerate(server.ports):

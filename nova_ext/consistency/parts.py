@@ -302,9 +302,8 @@ def _volume_part(kind: Kind, found: Any) -> Part:
 
 def _image(found: Any) -> Part:
     metadata = {k: v for k, v in (found.properties or {}).items() if isinstance(v, str)}
-    # An image of a restored server inherits the facts, and is none of the group's.
-    if found.instance_uuid != metadata.get(facts.SERVER):
-        metadata.pop(facts.ID, None)
+    if metadata.get(facts.IMAGE) not in (None, "", found.id):
+        metadata.pop(facts.ID, None)  # the facts are inherited
     return Part(
         Kind.IMAGE,
         found.id,

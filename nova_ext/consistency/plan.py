@@ -101,6 +101,7 @@ def make(
         for server, view, _why in stage:
             disks += _disks(conn, server, view, len(disks))
     _check_disks(conn, disks, incremental)
+    _ = conn.image  # its discovery takes time that a frozen server does not have
     now = datetime.datetime.now(datetime.UTC)
     snapshot_id = str(uuid.uuid4())
     header = facts.Header(

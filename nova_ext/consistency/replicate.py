@@ -164,8 +164,9 @@ def _bring_image(source: Any, target: Any, image: parts.Part) -> None:
             visibility="private",
             allow_duplicates=True,
             data=file,
-            meta=properties,
+            meta={**properties, facts.IMAGE: ""},
         )
+    target.image.update_image(made.id, **{facts.IMAGE: made.id})
     if target.image.get_image(made.id).status != "active":
         raise errors.StepFailed(
             f"The copy of image {image.id} is not active: delete {made.id} in "

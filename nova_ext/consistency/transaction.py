@@ -219,12 +219,15 @@ class _Transaction:
             waiting.ended(late, left + 2 * GRACE)
 
     def _commit(self) -> None:
-        """Wait until all parts are there, then make them a group with one write."""
+        """Wait until all parts are there; one last write then makes them a group."""
         for number, part in sorted(self._parts.items()):
             what = f"The {part.kind} of {self._plan.disks[number].title}"
             self._parts[number] = self._result(
                 parts.wait_ready, self._conn, part, parts.UPLOAD_LIMIT, what, self._stop
             )
+        for part in self._parts.values():
+            if part.kind is parts.Kind.IMAGE:
+                self._result(parts.mark, self._conn, part, {facts.IMAGE: part.id})
         self._mark = {
             facts.PROVED: self._plan.header.id,
             facts.CONSISTENCY: self._consistency(),

@@ -13,6 +13,7 @@
 """Owns the freeze of one server of a group, from its request to its proof."""
 
 import datetime
+import math
 import threading
 import time
 from http import HTTPStatus
@@ -62,11 +63,11 @@ class Window:
     def freeze(self, deadline: float) -> None:
         """Freeze the server and wait for it.
 
-        :param deadline: by ``time.monotonic``; the compute host thaws by then
+        :param deadline: by ``time.monotonic``; the compute host thaws within the second
         :raises errors.StepFailed, client.ClientError: it is not frozen
         """
         self._began = time.monotonic()
-        self._timeout = int(deadline - self._began)
+        self._timeout = math.ceil(deadline - self._began)
         self.deadline = deadline
         try:
             request = self._order_freeze()
