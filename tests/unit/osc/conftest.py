@@ -10,21 +10,18 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""A small cloud on 127.0.0.1: as much of keystone, nova and glance as a CLI asks."""
+"""A small cloud: as much of nova and glance as a CLI asks."""
 
 import dataclasses
-import http.server
-import json
 import pathlib
 import re
 import subprocess
 import sys
-import threading
-import urllib.parse
 
-import openstack
 import pytest
 from keystoneauth1 import discover
+
+from tests.unit import http_cloud
 
 EVENTS = {
     "quiesce": "compute_quiesce_instance",
@@ -70,8 +67,8 @@ class FakeServer:
     actions: dict = dataclasses.field(default_factory=dict)
 
 
-class FakeCloud:
-    """Keystone, nova and glance behind one port, and the list of what was asked."""
+class FakeCloud(http_cloud.HttpCloud):
+    """Nova and glance behind one port, and the list of what was asked."""
 
     def __init__(self):
         self.maximum = "2.105"
@@ -79,31 +76,9 @@ class FakeCloud:
         self.known_fields = True
         self.servers = {}
         self.requests = []
-        cloud = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            wbufsize = -1  # an answer in one piece does not wait for an ACK
-
-            def do_GET(self):
-                cloud._serve(self)
-
-            def do_POST(self):
-                cloud._serve(self)
-
-            def log_message(self, *_args):
-                """Say nothing."""
-
-        self._httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._httpd.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._httpd.server_port}"
-        self._thread = threading.Thread(target=self._httpd.serve_forever, args=(0.05,))
-        self._thread.start()
-
-    def close(self):
-        self._httpd.shutdown()
-        self._httpd.server_close()
-        self._thread.join()
+        super().__init__(
+            {"identity": "identity", "compute": "compute/v2.1", "image": "image"}
+        )
 
     def add(self, name, **behaviour):
         number = len(self.servers) + 1
@@ -127,29 +102,10 @@ class FakeCloud:
             if method == "GET" and "/servers" in path
         ]
 
-    def _serve(self, handler):
-        url = urllib.parse.urlsplit(handler.path)
-        length = int(handler.headers.get("Content-Length") or 0)
-        body = json.loads(handler.rfile.read(length)) if length else None
-        header = handler.headers.get("OpenStack-API-Version", "")
-        version = header.removeprefix("compute ") or "2.1"
-        self.requests.append((handler.command, url.path, body, version))
-        query = dict(urllib.parse.parse_qsl(url.query))
-        code, answer, headers = self._answer(
-            handler.command, url.path.rstrip("/"), query, body, version
-        )
-        data = b"" if answer is None else json.dumps(answer).encode()
-        handler.send_response(code)
-        for name, value in headers.items():
-            handler.send_header(name, value)
-        handler.send_header("Content-Type", "application/json")
-        handler.send_header("Content-Length", str(len(data)))
-        handler.end_headers()
-        handler.wfile.write(data)
-
-    def _answer(self, method, path, query, body, version):
-        if path.startswith("/identity"):
-            return self._identity(method)
+    def answer(self, request):
+        method, path, body = request.method, request.path, request.json
+        version = request.microversion(default="2.1")
+        self.requests.append((method, path, body, version))
         if path.startswith("/image"):
             links = [{"rel": "self", "href": f"{self.url}/image/v2/"}]
             found = {"id": "v2.9", "status": "CURRENT", "links": links}
@@ -157,7 +113,9 @@ class FakeCloud:
         if path in ("/compute", "/compute/v2.1"):
             return 200, {"version": self._compute_version()}, {}
         if match := re.fullmatch("/compute/v2.1/servers(/detail)?", path):
-            named = [s for s in self.servers.values() if s.name == query.get("name")]
+            named = [
+                s for s in self.servers.values() if s.name == request.query.get("name")
+            ]
             return 200, {"servers": [self._view(s, version) for s in named]}, {}
         if path == "/compute/v2.1/flavors/big":
             return 200, {"flavor": {"id": "big", "name": "big", "links": []}}, {}
@@ -173,44 +131,6 @@ class FakeCloud:
         if match[2] == "/action":
             return self._action(server, body)
         return self._instance_action(server, match[2].rpartition("/")[2])
-
-    def _identity(self, method):
-        links = [{"rel": "self", "href": f"{self.url}/identity/v3/"}]
-        found = {"id": "v3.14", "status": "stable", "links": links}
-        if method == "GET":
-            return 200, {"version": found}, {}
-        catalog = [
-            {
-                "id": kind,
-                "type": kind,
-                "name": kind,
-                "endpoints": [
-                    {
-                        "id": kind,
-                        "interface": "public",
-                        "region": "RegionOne",
-                        "region_id": "RegionOne",
-                        "url": f"{self.url}/{path}",
-                    }
-                ],
-            }
-            for kind, path in (
-                ("identity", "identity"),
-                ("compute", "compute/v2.1"),
-                ("image", "image"),
-            )
-        ]
-        domain = {"id": "default", "name": "Default"}
-        token = {
-            "methods": ["password"],
-            "issued_at": "2026-11-21T00:00:00.000000Z",
-            "expires_at": "2126-11-21T00:00:00.000000Z",
-            "user": {"id": "u", "name": "demo", "domain": domain},
-            "project": {"id": "p", "name": "demo", "domain": domain},
-            "roles": [{"id": "r", "name": "member"}],
-            "catalog": catalog,
-        }
-        return 201, {"token": token}, {"X-Subject-Token": "secret"}
 
     def _compute_version(self):
         return {
@@ -282,14 +202,7 @@ def cloud():
 
 @pytest.fixture
 def credentials(cloud):
-    return {
-        "auth_url": f"{cloud.url}/identity",
-        "username": "demo",
-        "password": "secret",
-        "project_name": "demo",
-        "user_domain_id": "default",
-        "project_domain_id": "default",
-    }
+    return cloud.credentials
 
 
 @pytest.fixture
@@ -300,13 +213,7 @@ def connect(credentials, tmp_path, monkeypatch):
 
     def make(microversion=None):
         chosen = {"compute_api_version": microversion} if microversion else {}
-        conn = openstack.connect(
-            auth=credentials,
-            region_name="RegionOne",
-            load_yaml_config=False,
-            load_envvars=False,
-            **chosen,
-        )
+        conn = http_cloud.connect(credentials, **chosen)
         made.append(conn)
         return conn
 

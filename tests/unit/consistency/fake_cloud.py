@@ -1,0 +1,227 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""A small cloud with real time: what a group of servers, its snapshots and images need.
+
+It speaks HTTP to a real SDK connection. What happens is written down in ``log``, in its
+order; what goes wrong is said beforehand, by an attribute of the thing concerned or by
+:meth:`FakeCloud.fault` for a request.
+"""
+
+import dataclasses
+import heapq
+import itertools
+import re
+import threading
+import time
+import uuid
+
+from tests.unit import http_cloud
+from tests.unit.consistency import (
+    fake_compute,
+    fake_images,
+    fake_network,
+    fake_volumes,
+    refusal,
+)
+
+
+@dataclasses.dataclass
+class Fault:
+    """What goes wrong with requests whose text matches ``pattern``.
+
+    :ivar times: how often; None for always
+    :ivar skip: how many of them go well before
+    :ivar refuse: code and message of the answer; nothing is done then
+    :ivar hang: seconds until anything is done
+    :ivar lost: it is done, and the connection ends without an answer
+    """
+
+    pattern: str
+    times: int | None = 1
+    skip: int = 0
+    refuse: tuple[int, str] | None = None
+    hang: float = 0
+    lost: bool = False
+
+    def strikes(self, text):
+        if self.times == 0 or not re.search(self.pattern, text):
+            return False
+        if self.skip:
+            self.skip -= 1
+            return False
+        if self.times:
+            self.times -= 1
+        return True
+
+
+class FakeCloud(http_cloud.HttpCloud):
+    """One cloud; ``compute``, ``volumes``, ``images`` and ``network`` are its services.
+
+    :ivar log: what happened, as tuples of a verb and the name of its object
+    :ivar requests: what was asked, as text with names instead of IDs
+    :ivar unknown: requests that this cloud has no idea of; a test's mistake or a bug
+    """
+
+    def __init__(self):
+        self.lock = threading.RLock()
+        self.log = []
+        self.requests = []
+        self.unknown = []
+        self.page_size = 1000
+        self._labels = {}
+        self._faults = []
+        self._counter = itertools.count(1)
+        self._due = []
+        self._wake = threading.Condition(self.lock)
+        self._closed = threading.Event()
+        self.images = fake_images.Images(self)
+        self.volumes = fake_volumes.Volumes(self)
+        self.network = fake_network.Network(self)
+        self.compute = fake_compute.Compute(self)
+        self._services = {
+            service.path: service
+            for service in (self.images, self.volumes, self.network, self.compute)
+        }
+        super().__init__(
+            {
+                "identity": "identity",
+                "compute": "compute/v2.1",
+                "block-storage": "volume/v3",
+                "image": "image",
+                "network": "network",
+            }
+        )
+        self._timer = threading.Thread(target=self._run_due)
+        self._timer.start()
+
+    def close(self):
+        self._closed.set()
+        with self.lock:
+            self._wake.notify_all()
+        self._timer.join()
+        super().close()
+
+    # For tests.
+
+    def fault(self, pattern, **effect):
+        """Let requests go wrong, by a regular expression for their text.
+
+        The text is method, service, path and, for actions, verb, with names for IDs:
+        ``POST compute /servers/db/action quiesce``; a creation ends with the name of
+        what is copied: ``POST volume /snapshots db-vdb``.
+        """
+        made = Fault(pattern, **effect)
+        self._faults.append(made)
+        return made
+
+    def events(self, *verbs):
+        """Return what is in the log with one of these verbs."""
+        with self.lock:
+            return [entry for entry in self.log if entry[0] in verbs]
+
+    def wait_for(self, *entry, timeout=10.0):
+        """Wait until the log has ``entry``; a test's own guard, not a behaviour."""
+        with self._wake:
+            assert self._wake.wait_for(lambda: entry in self.log, timeout), self.log
+
+    # For the services; the caller has the lock.
+
+    def new_id(self, label):
+        made = str(uuid.uuid4())
+        self.name_id(made, label)
+        return made
+
+    def name_id(self, made, label):
+        self._labels[made] = label
+
+    def label(self, made):
+        return self._labels.get(made, made)
+
+    def count(self):
+        return next(self._counter)
+
+    def tell(self, *entry):
+        self.log.append(entry)
+        self._wake.notify_all()
+
+    def after(self, delay, function, *args):
+        """Run a function with the lock: now, or in ``delay`` seconds."""
+        if delay <= 0:
+            function(*args)
+            return
+        due = time.monotonic() + delay
+        heapq.heappush(self._due, (due, self.count(), function, args))
+        self._wake.notify_all()
+
+    def page(self, key, items, query):
+        """Return what of a list goes into one answer, and where the rest is."""
+        if marker := query.get("marker"):
+            ids = [item["id"] for item in items]
+            items = items[ids.index(marker) + 1 :]
+        size = min(self.page_size, int(query.get("limit") or self.page_size))
+        return {key: items[:size]}, items[size - 1]["id"] if items[size:] else None
+
+    def answer(self, request):
+        _empty, service, *parts = request.path.split("/")
+        faults = []
+        with self.lock:
+            text = self._text(request, service, parts)
+            self.requests.append(text)
+            faults = [fault for fault in self._faults if fault.strikes(text)]
+        for fault in faults:
+            self._closed.wait(fault.hang)
+        headers = {"x-openstack-request-id": f"req-{uuid.uuid4()}"}
+        if refused := next((f.refuse for f in faults if f.refuse), None):
+            return *_error(*refused), headers
+        with self.lock:
+            try:
+                answer = self._services[service].answer(
+                    request, parts, headers["x-openstack-request-id"]
+                )
+            except refusal.Refusal as exc:
+                answer = _error(exc.code, str(exc))
+            if answer is None:
+                self.unknown.append(text)
+                answer = _error(404, f"The fake cloud does not know {text}.")
+        if any(fault.lost for fault in faults):
+            raise http_cloud.NoAnswer
+        code, body, *more = answer
+        return code, body, {**headers, **dict(*more)}
+
+    def _text(self, request, service, parts):
+        path = "/".join(self.label(part) for part in parts[1:])
+        words = [request.method, service, f"/{path}"]
+        is_json = "json" in (request.headers.get("Content-Type") or "")
+        body = request.json if is_json else None
+        if isinstance(body, dict) and len(body) == 1:
+            ((verb, value),) = body.items()
+            if parts[-1] == "action":
+                words.append(verb)
+            elif request.method == "POST" and isinstance(value, dict):
+                source = value.get("volume_id") or value.get("name")
+                words.append(self.label(source or ""))
+        return " ".join(words)
+
+    def _run_due(self):
+        with self._wake:
+            while not self._closed.is_set():
+                now = time.monotonic()
+                if self._due and self._due[0][0] <= now:
+                    _due, _number, function, args = heapq.heappop(self._due)
+                    function(*args)
+                    continue
+                self._wake.wait(self._due[0][0] - now if self._due else None)
+
+
+def _error(code, message):
+    return code, {"error": {"code": code, "message": message}}

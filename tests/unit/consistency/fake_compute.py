@@ -1,0 +1,517 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The servers of a fake cloud: quiesce with its deadline, images, boot and delete."""
+
+import dataclasses
+import datetime
+import re
+
+from tests.unit.consistency import fake_images, refusal
+
+TASKS = ("image_snapshot", "image_pending_upload", "image_uploading")
+
+
+@dataclasses.dataclass
+class Window:
+    """A quiesce; ``broken`` is why it ended without an order."""
+
+    status: str
+    timeout: int
+    request_id: str
+    frozen: datetime.datetime | None = None
+    broken: str | None = None
+
+
+@dataclasses.dataclass
+class Server:
+    """One server; the attributes say how it is and how it behaves.
+
+    :ivar image: ID of the image that it boots from, None for a volume
+    :ivar image_properties: what images made of it inherit
+    :ivar disks: (volume ID, whether it goes with the server) in the order of devices
+    :ivar freeze_takes: seconds; so are thaw_takes, copy_takes and upload_takes
+    :ivar freeze_fails: why a quiesce ends with Error
+    :ivar unfit: why every unquiesce ends with Error
+    :ivar thaws_after: seconds from the freeze until the window breaks by itself
+    :ivar image_fails: an image of it fails when it is cut
+    """
+
+    id: str
+    name: str
+    flavor: str = "small"
+    image: str | None = None
+    image_properties: dict = dataclasses.field(default_factory=dict)
+    disks: list = dataclasses.field(default_factory=list)
+    devices: dict = dataclasses.field(default_factory=dict)
+    security_groups: list = dataclasses.field(default_factory=lambda: ["default"])
+    config_drive: bool = False
+    zone: str | None = None
+    status: str = "ACTIVE"
+    task: str | None = None
+    locked: bool = False
+    window: Window | None = None
+    actions: dict = dataclasses.field(default_factory=dict)
+    freeze_takes: float = 0
+    thaw_takes: float = 0
+    copy_takes: float = 0
+    upload_takes: float = 0
+    freeze_fails: str | None = None
+    unfit: str | None = None
+    thaws_after: float | None = None
+    image_fails: bool = False
+
+    @property
+    def quiesce_status(self):
+        return self.window.status if self.window and not self.window.broken else None
+
+
+class Compute:
+    """nova with the extension; microversions from 2.1 up to ``maximum``.
+
+    :ivar timeouts: that of the last quiesce, by the server's name
+    :ivar fails_to_boot: names of servers that end in ERROR
+    :ivar boot_takes: seconds
+    """
+
+    path = "compute"
+
+    def __init__(self, cloud):
+        self.cloud = cloud
+        self.servers = {}
+        self.maximum = "2.105"
+        self.flavors = {
+            "small": {"id": "f1", "vcpus": 1, "ram": 512, "disk": 1},
+            "big": {"id": "f2", "vcpus": 2, "ram": 4096, "disk": 20},
+        }
+        self.zones = ["nova"]
+        self.timeouts = {}
+        self.fails_to_boot = set()
+        self.boot_takes = 0
+
+    def add(self, name, **behaviour):
+        """Add a server whose root disk is made of an image."""
+        with self.cloud.lock:
+            image = self.cloud.images.add("cirros", {"hw_qemu_guest_agent": "yes"})
+            server = Server(self.cloud.new_id(name), name, **behaviour)
+            server.image = image["id"]
+            server.image_properties = {"hw_qemu_guest_agent": "yes"}
+            self.servers[server.id] = server
+            return server
+
+    def add_on_volume(self, name, **behaviour):
+        """Add a server whose root disk is a volume."""
+        with self.cloud.lock:
+            server = Server(self.cloud.new_id(name), name, **behaviour)
+            self.servers[server.id] = server
+            self.attach(
+                server,
+                bootable=True,
+                image_metadata={"hw_qemu_guest_agent": "yes", "image_id": "x"},
+            )
+            return server
+
+    def attach(self, server, *, device=None, **volume):
+        """Attach a new volume to a server, named after server and device."""
+        with self.cloud.lock:
+            device = device or self.next_device(server)
+            made = self.cloud.volumes.add(f"{server.name}-{device[5:]}", **volume)
+            self.connect(server, made, device)
+            return made
+
+    def next_device(self, server):
+        taken = set(server.devices.values()) | ({"/dev/vda"} if server.image else set())
+        return next(d for d in (f"/dev/vd{c}" for c in "abcdefgh") if d not in taken)
+
+    def connect(self, server, volume, device, goes_too=False):
+        server.disks.append((volume.id, goes_too))
+        server.devices[volume.id] = device
+        volume.status = "in-use"
+        volume.servers.append(server.id)
+
+    def by_name(self, name):
+        """Return the servers of that name."""
+        with self.cloud.lock:
+            return [s for s in self.servers.values() if s.name == name]
+
+    def frozen(self):
+        """Return the names of the servers that are frozen, or are about to be."""
+        with self.cloud.lock:
+            return [s.name for s in self.servers.values() if s.quiesce_status]
+
+    # Requests.
+
+    def answer(self, request, parts, request_id):
+        method, parts = request.method, [part for part in parts if part != "v2.1"]
+        version = tuple(map(int, request.microversion("2.1").split(".")))
+        if not parts:
+            return 200, {"version": self._version()}
+        if parts[0] == "flavors":
+            return self._flavors(parts[1:], request.query)
+        if parts == ["os-availability-zone"]:
+            state = {"available": True}
+            zones = [{"zoneName": z, "zoneState": state} for z in self.zones]
+            return 200, {"availabilityZoneInfo": zones}
+        if parts[0] != "servers":
+            return None
+        if parts == ["servers"] and method == "POST":
+            return self._create(request.json["server"])
+        if parts[1:] in ([], ["detail"]):
+            wanted = request.query.get("name", "")
+            found = [s for s in self.servers.values() if re.search(wanted, s.name)]
+            return 200, {"servers": [self._view(s, version) for s in found]}
+        server = self.servers.get(parts[1])
+        if server is None:
+            raise refusal.not_found(f"Instance {parts[1]}")
+        match method, parts[2:]:
+            case "GET", []:
+                return 200, {"server": self._view(server, version)}
+            case "DELETE", []:
+                return self._delete(server)
+            case "POST", ["action"]:
+                ((verb, value),) = request.json.items()
+                return self._action(server, verb, value, request_id)
+            case "GET", ["os-volume_attachments"]:
+                return 200, {"volumeAttachments": self._attachments(server)}
+            case "GET", ["os-interface"]:
+                ports = self.cloud.network.of_device(server.id)
+                views = [_interface(port) for port in ports]
+                return 200, {"interfaceAttachments": views}
+            case "GET", ["os-instance-actions"]:
+                return 200, {"instanceActions": list(server.actions.values())}
+            case "GET", ["os-instance-actions", wanted]:
+                if wanted not in server.actions:
+                    raise refusal.not_found(f"Action {wanted}")
+                return 200, {"instanceAction": server.actions[wanted]}
+        return None
+
+    def _version(self):
+        return {
+            "id": "v2.1",
+            "status": "CURRENT",
+            "version": self.maximum,
+            "min_version": "2.1",
+            "links": [{"rel": "self", "href": f"{self.cloud.url}/compute/v2.1/"}],
+        }
+
+    def _flavors(self, parts, query):
+        views = [{"name": name, **f} for name, f in self.flavors.items()]
+        if parts in ([], ["detail"]):
+            return 200, self.cloud.page("flavors", views, query)[0]
+        found = next((view for view in views if view["id"] == parts[0]), None)
+        if found is None:
+            raise refusal.not_found(f"Flavor {parts[0]}")
+        return 200, {"flavor": found}
+
+    def _view(self, server, version):
+        window = server.window if server.quiesce_status else None
+        ports = len(self.cloud.network.of_device(server.id))
+        flavor = self.flavors[server.flavor]
+        view = {
+            "id": server.id,
+            "name": server.name,
+            "status": server.status,
+            "OS-EXT-STS:task_state": server.task,
+            "metadata": {},
+            "image": {"id": server.image, "links": []} if server.image else "",
+            "flavor": {"id": flavor["id"], "links": []},
+            "addresses": {},
+            "created": "2026-11-21T09:00:00Z",
+            # nova tells them once for each port.
+            "security_groups": [
+                {"name": name} for name in server.security_groups * max(1, ports)
+            ],
+            "config_drive": "True" if server.config_drive else "",
+            "OS-EXT-AZ:availability_zone": server.zone or "nova",
+            "os-extended-volumes:volumes_attached": [
+                {"id": volume, "delete_on_termination": goes_too}
+                for volume, goes_too in server.disks
+            ],
+        }
+        if version >= (2, 9):
+            view["locked"] = server.locked
+        if version >= (2, 47):
+            view["flavor"] = {
+                "original_name": server.flavor,
+                **{k: flavor[k] for k in ("vcpus", "ram", "disk")},
+                **{"ephemeral": 0, "swap": 0, "extra_specs": {}},
+            }
+        if version >= (2, 96):
+            view["pinned_availability_zone"] = server.zone
+        if version >= (2, 105):
+            frozen = window.frozen if window else None
+            until = frozen and frozen + datetime.timedelta(seconds=window.timeout)
+            view |= {
+                "quiesce_status": server.quiesce_status,
+                "quiesced_at": f"{frozen:%Y-%m-%dT%H:%M:%SZ}" if frozen else None,
+                "unquiesce_at": f"{until:%Y-%m-%dT%H:%M:%SZ}" if until else None,
+            }
+        return view
+
+    @staticmethod
+    def _attachments(server):
+        return [
+            {
+                "serverId": server.id,
+                "volumeId": volume,
+                "device": server.devices[volume],
+                "tag": None,
+                "delete_on_termination": goes_too,
+                "attachment_id": volume,
+                "bdm_uuid": volume,
+            }
+            for volume, goes_too in server.disks
+        ]
+
+    def _action(self, server, verb, value, request_id):
+        if verb == "quiesce":
+            self._quiesce(server, (value or {}).get("timeout", 60), request_id)
+            return 202, None
+        if verb == "unquiesce":
+            self._unquiesce(server, request_id)
+            return 202, None
+        if verb == "createImage":
+            return 202, {"image_id": self._create_image(server, value)}
+        return None
+
+    # The window.
+
+    def _quiesce(self, server, timeout, request_id):
+        self._check_active(server, "quiesce")
+        self._check_not_quiesced(server, "quiesce")
+        server.window = window = Window("quiescing", timeout, request_id)
+        self.timeouts[server.name] = timeout
+        self.cloud.tell("quiesce", server.name)
+        self._begin(server, "quiesce", request_id)
+        self.cloud.after(server.freeze_takes, self._frozen, server, window)
+
+    def _frozen(self, server, window):
+        if server.freeze_fails:
+            self.cloud.tell("freeze failed", server.name)
+            self._end(server, window.request_id, server.freeze_fails)
+            server.window = None
+            return
+        window.status = "quiesced"
+        window.frozen = datetime.datetime.now(datetime.UTC)
+        self.cloud.tell("freeze", server.name)
+        self._end(server, window.request_id, None)
+        after, reason = window.timeout, "it was not unquiesced in time"
+        if server.thaws_after is not None:
+            after, reason = server.thaws_after, "the server was rebooted"
+        self.cloud.after(after, self._break, server, window, reason)
+
+    def _break(self, server, window, reason):
+        if server.window is window and window.status == "quiesced":
+            window.broken = reason
+            self.cloud.tell("thaw by itself", server.name)
+            own = f"req-own-{self.cloud.count()}"
+            self._begin(server, "unquiesce", own)
+            self._end(server, own, reason)
+
+    def _unquiesce(self, server, request_id):
+        window = server.window
+        if window is None or window.status != "quiesced" or server.locked:
+            state = server.quiesce_status or "null"
+            raise _conflict(server, "unquiesce", "quiesce_status", state)
+        window.status = "unquiescing"
+        self.cloud.tell("unquiesce", server.name)
+        self._begin(server, "unquiesce", request_id)
+        takes = 0 if window.broken else server.thaw_takes
+        self.cloud.after(takes, self._thawed, server, window, request_id)
+
+    def _thawed(self, server, window, request_id):
+        if not window.broken:
+            self.cloud.tell("thaw", server.name)
+        if server.window is window:
+            server.window = None
+        self._end(server, request_id, window.broken or server.unfit)
+
+    @staticmethod
+    def _begin(server, verb, request_id):
+        event = f"compute_{verb}_instance"
+        server.actions[request_id] = {
+            "action": verb,
+            "instance_uuid": server.id,
+            "request_id": request_id,
+            "message": None,
+            "events": [{"event": event, "result": None, "details": None}],
+        }
+
+    @staticmethod
+    def _end(server, request_id, error):
+        action = server.actions[request_id]
+        action["message"] = "Error" if error else None
+        action["events"][0]["result"] = "Error" if error else "Success"
+        action["events"][0]["details"] = error
+
+    # Images.
+
+    def _create_image(self, server, value):
+        self._check_active(server, "createImage")
+        if server.window and server.window.status == "quiescing":
+            raise refusal.Refusal(409, "the server is being quiesced")
+        if not server.image:
+            raise refusal.Refusal(400, "Not for servers on volumes in these tests.")
+        for name, text in (value.get("metadata") or {}).items():
+            if not re.fullmatch(r"[a-zA-Z0-9\-_:. ]{1,255}", name) or len(text) > 255:
+                raise refusal.Refusal(400, f"Invalid input for {name}.")
+        # Like nova, it passes on all that the server's own image has.
+        properties = {
+            **server.image_properties,
+            "base_image_ref": server.image,
+            "instance_uuid": server.id,
+            "image_type": "snapshot",
+            **(value.get("metadata") or {}),
+        }
+        image = self.cloud.images.add(value["name"], properties, status="queued")
+        self.cloud.tell("image", server.name)
+        self._step_image(server, image, list(TASKS))
+        return image["id"]
+
+    def _step_image(self, server, image, tasks):
+        gone = image["id"] not in self.cloud.images.images
+        if server.task == "image_snapshot" and (server.image_fails or gone):
+            self.cloud.images.images.pop(image["id"], None)
+            self.cloud.tell("image failed", server.name)
+            tasks = []
+        elif server.task == "image_snapshot":
+            self.cloud.tell("image cut", server.name)
+            image["status"] = "saving"
+        elif server.task == "image_uploading" and not gone:
+            self.cloud.images.fill(image, f"disk of {server.name}".encode())
+            self.cloud.tell("image saved", server.name)
+        server.task = tasks[0] if tasks else None
+        takes = {"image_snapshot": server.copy_takes}
+        if server.task:
+            delay = takes.get(server.task, server.upload_takes / 2)
+            self.cloud.after(delay, self._step_image, server, image, tasks[1:])
+
+    # Boot and delete.
+
+    def _create(self, body):
+        flavors = {f["id"]: name for name, f in self.flavors.items()}
+        if body["flavorRef"] not in flavors:
+            raise refusal.Refusal(400, f"Flavor {body['flavorRef']} not found.")
+        server = Server(
+            self.cloud.new_id(body["name"]),
+            body["name"],
+            flavor=flavors[body["flavorRef"]],
+            config_drive=bool(body.get("config_drive")),
+            zone=body.get("availability_zone"),
+            security_groups=[g["name"] for g in body.get("security_groups") or ()],
+            status="BUILD",
+        )
+        if "networks" not in body:
+            raise refusal.Refusal(400, "'networks' is a required property")
+        mapping = body.get("block_device_mapping_v2") or []
+        _check_boot_order(mapping)
+        self._take_image(server, body.get("imageRef"), mapping)
+        volumes = [(self._volume(bdm["uuid"]), bdm) for bdm in _of_volumes(mapping)]
+        if not server.image and not (volumes and volumes[0][0].bootable):
+            raise refusal.Refusal(400, "Block Device is not bootable.")
+        self.servers[server.id] = server
+        # libvirt's driver ignores the device names that are asked for.
+        for volume, bdm in volumes:
+            goes_too = bool(bdm.get("delete_on_termination"))
+            self.connect(server, volume, self.next_device(server), goes_too)
+        self.cloud.network.plug(server.id, body.get("networks"))
+        self.cloud.tell("boot", server.name)
+        self.cloud.after(self.boot_takes, self._booted, server)
+        return 202, {"server": {"id": server.id, "links": [], "adminPass": "x"}}
+
+    def _take_image(self, server, reference, mapping):
+        local = (bdm for bdm in mapping if bdm["source_type"] == "image")
+        for bdm in local:
+            if bdm.get("destination_type") != "local":
+                raise refusal.Refusal(400, "No volumes of images in these tests.")
+            reference = bdm["uuid"]
+        if reference:
+            image = self.cloud.images.images.get(reference)
+            if image is None or image["status"] != "active":
+                raise refusal.Refusal(400, f"Image {reference} is not active.")
+            server.image = reference
+            server.image_properties = fake_images.properties(image)
+
+    def _volume(self, volume_id):
+        volume = self.cloud.volumes.volumes.get(volume_id)
+        if volume is None or volume.status != "available":
+            raise refusal.Refusal(400, f"Volume {volume_id} is not available.")
+        return volume
+
+    def _booted(self, server):
+        if server.id in self.servers:
+            fails = server.name in self.fails_to_boot
+            server.status = "ERROR" if fails else "ACTIVE"
+            self.cloud.tell("boot failed" if fails else "booted", server.name)
+
+    def _delete(self, server):
+        del self.servers[server.id]
+        self.cloud.tell("delete server", server.name)
+        for volume_id, goes_too in server.disks:
+            volume = self.cloud.volumes.volumes[volume_id]
+            volume.servers.remove(server.id)
+            volume.status = "available"
+            if goes_too:
+                self.cloud.volumes.remove(volume)
+        self.cloud.network.unplug(server.id)
+        return 204, None
+
+    # Refusals.
+
+    @staticmethod
+    def _check_active(server, verb):
+        if server.status != "ACTIVE":
+            raise _conflict(server, verb, "vm_state", server.status.lower())
+        if server.task:
+            raise _conflict(server, verb, "task_state", server.task)
+        if server.locked:
+            raise refusal.Refusal(409, f"Instance {server.id} is locked")
+
+    @staticmethod
+    def _check_not_quiesced(server, verb):
+        if server.quiesce_status:
+            raise _conflict(server, verb, "quiesce_status", server.quiesce_status)
+
+
+def _check_boot_order(mapping):
+    order = sorted(
+        int(bdm["boot_index"])
+        for bdm in mapping
+        if bdm.get("boot_index") is not None and int(bdm["boot_index"]) >= 0
+    )
+    if mapping and (not order or order != list(range(len(order)))):
+        raise refusal.Refusal(400, "Boot sequence for the instance is not valid.")
+
+
+def _of_volumes(mapping):
+    """Return what maps volumes, that of the root first."""
+    return sorted(
+        (bdm for bdm in mapping if bdm["source_type"] == "volume"),
+        key=lambda bdm: bdm.get("boot_index") not in (0, "0"),
+    )
+
+
+def _conflict(server, verb, attribute, state):
+    return refusal.Refusal(
+        409, f"Cannot '{verb}' instance {server.id} while it is in {attribute} {state}"
+    )
+
+
+def _interface(port):
+    return {
+        "port_state": "ACTIVE",
+        "port_id": port["id"],
+        "net_id": port["network_id"],
+        "mac_addr": port["mac_address"],
+        "fixed_ips": port["fixed_ips"],
+        "tag": None,
+    }
