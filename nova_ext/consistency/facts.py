@@ -30,8 +30,8 @@ LIMIT = 255
 ID = f"{PREFIX}id"
 NAME = f"{PREFIX}name"
 MEMBER = f"{PREFIX}member"
-#: On an image: empty, then its own ID. A server passes the properties of its image on to
-#: what is made of it, which is no part of the group then.
+#: On an image: empty, then its own ID. A server passes the properties of its image on
+#: to what is made of it, which is no part of the group then.
 IMAGE = f"{PREFIX}image"
 #: Written last, on the first part of a group: its ID, once all windows were proved.
 PROVED = f"{PREFIX}proved"

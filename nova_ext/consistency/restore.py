@@ -132,18 +132,17 @@ class _Needs:
         if name in found:
             return
         try:
-            one = find(name, ignore_missing=True)
+            found[name] = find(name, ignore_missing=False).id
         except sdk_exceptions.DuplicateResource as exc:
             raise errors.PlanError(
                 f"More than one {what} has the name {name}, which server {server.name} "
                 "needs: rename all but one."
             ) from exc
-        if one is None:
+        except sdk_exceptions.NotFoundException as exc:
             raise errors.PlanError(
                 f"This cloud has no {what} {name}, which server {server.name} needs: "
                 "make one of that name."
-            )
-        found[name] = one.id
+            ) from exc
 
 
 class _Restore:
