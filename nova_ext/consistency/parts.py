@@ -152,12 +152,19 @@ def wait_ready(
 
 
 def back_up(
-    conn: Any, snapshot: Part, metadata: Mapping[str, str], volume: str, more: bool
+    conn: Any,
+    snapshot: Part,
+    metadata: Mapping[str, str],
+    volume: str,
+    *,
+    incremental: bool,
+    zone: str | None,
 ) -> Part:
     """Order the backup of a snapshot, which carries the same facts.
 
     :param volume: ID of the volume that the snapshot is of
-    :param more: only what the latest backup of the volume lacks
+    :param incremental: only what the latest backup of the volume lacks
+    :param zone: availability zone of the backup service; None leaves it to Cinder
     :raises openstack.exceptions.SDKException: the API refused
     """
     made = conn.block_storage.create_backup(
@@ -165,8 +172,9 @@ def back_up(
         snapshot_id=snapshot.id,
         name=_name(metadata),
         metadata=dict(metadata),
-        is_incremental=more,
+        is_incremental=incremental,
         force=True,
+        **({"availability_zone": zone} if zone else {}),
     )
     return Part(Kind.BACKUP, made.id, "creating", False, False, metadata)
 

@@ -49,6 +49,7 @@ def create(
     best_effort: bool = False,
     backup: bool = False,
     incremental: bool = False,
+    backup_zone: str | None = None,
     observe: report.Observer = report.nobody,
 ) -> report.Report:
     """Make a consistency snapshot of servers.
@@ -65,6 +66,7 @@ def create(
         freeze had a gap; they are only what a power cut would leave
     :param backup: back the snapshots up, too, once the servers are thawed
     :param incremental: make backups that build on the latest ones
+    :param backup_zone: availability zone of the backup service to use
     :param observe: is told each step; if it raises, the snapshot is undone
     :raises errors.PlanError, nova_ext.client.ClientError: nothing has been done
     :raises errors.GroupFailed: it failed and is undone
@@ -82,7 +84,7 @@ def create(
         )
         work = _Transaction(conn, planned, attention, observe, timeout, backup)
         try:
-            work.run(best_effort, incremental)
+            work.run(best_effort, incremental, backup_zone)
         except Exception as exc:
             left = work.undo()
             raise work.failure(exc, left) from exc
@@ -131,7 +133,7 @@ class _Transaction:
         self._pool = futures.ThreadPoolExecutor(_PARALLEL)
         self._thaw_pool = futures.ThreadPoolExecutor(len(self._windows))
 
-    def run(self, best_effort: bool, incremental: bool) -> None:
+    def run(self, best_effort: bool, incremental: bool, zone: str | None) -> None:
         """Do it all; if it raises, :meth:`undo` has to follow."""
         self._tell(report.Kind.PLANNED, self._plan.header.name)
         begin = time.monotonic()
@@ -148,7 +150,7 @@ class _Transaction:
             raise errors.StepFailed("Not every server was frozen all the time.")
         self._commit()
         if self._backup:
-            self._back_up(incremental)
+            self._back_up(incremental, zone)
 
     def _all_proved(self) -> bool:
         return all(window.proved for window in self._windows.values())
@@ -243,23 +245,30 @@ class _Transaction:
     def _consistency(self) -> str:
         return "group" if self._all_proved() else "partial"
 
-    def _back_up(self, incremental: bool) -> None:
+    def _back_up(self, incremental: bool, zone: str | None) -> None:
         pending: dict[futures.Future[Any], facts.Disk] = {}
         for disk in self._plan.disks:
             if disk.volume:
                 self._tell(report.Kind.BACKING_UP, disk.title)
-                future = self._submit(self._back_up_one, disk, incremental)
+                future = self._submit(self._back_up_one, disk, incremental, zone)
                 pending[future] = disk
         for future in self._attention.results(pending):
             future.result()
             self._tell(report.Kind.BACKED_UP, pending[future].title)
 
-    def _back_up_one(self, disk: facts.Disk, incremental: bool) -> None:
+    def _back_up_one(
+        self, disk: facts.Disk, incremental: bool, zone: str | None
+    ) -> None:
         assert disk.volume is not None
         metadata = {**self._plan.metadata[disk.number], **self._mark}
         snapshot = self._parts[disk.number]
         part = self._backups[disk.number] = parts.back_up(
-            self._conn, snapshot, metadata, disk.volume, incremental
+            self._conn,
+            snapshot,
+            metadata,
+            disk.volume,
+            incremental=incremental,
+            zone=zone,
         )
         what = f"The backup of {disk.title}"
         parts.wait_ready(self._conn, part, None, what, self._stop)

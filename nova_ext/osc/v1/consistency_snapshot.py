@@ -171,14 +171,23 @@ class CreateConsistencySnapshot(command.ShowOne):
             help="Back up only what the latest backup of each volume lacks (with "
             "--backup)",
         )
+        parser.add_argument(
+            "--backup-availability-zone",
+            metavar="<zone>",
+            help="Availability zone of the backup service to use (with --backup; "
+            "default: set by the cloud)",
+        )
         return parser
 
     def take_action(
         self, parsed_args: argparse.Namespace
     ) -> tuple[Sequence[str], Iterable[Any]]:
         """Make it and show the report; raise CommandError if it failed."""
-        if parsed_args.incremental and not parsed_args.backup:
-            raise exceptions.CommandError("--incremental is for backups: add --backup.")
+        more = parsed_args.incremental or parsed_args.backup_availability_zone
+        if more and not parsed_args.backup:
+            raise exceptions.CommandError(
+                "--incremental and --backup-availability-zone need --backup."
+            )
         with _one_line(), _bar() as observe:
             made = transaction.create(
                 self.app.client_manager.nova_ext,
@@ -189,6 +198,7 @@ class CreateConsistencySnapshot(command.ShowOne):
                 best_effort=parsed_args.best_effort,
                 backup=parsed_args.backup,
                 incremental=parsed_args.incremental,
+                backup_zone=parsed_args.backup_availability_zone,
                 observe=observe,
             )
         servers = [asdict(server) for server in made.servers]
