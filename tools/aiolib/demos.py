@@ -21,6 +21,7 @@ from aiolib.settings import Failure
 
 DEMOS = {
     "backup": "aiolib.demo_backup",
+    "group": "aiolib.demo_group",
     "pmem": "aiolib.demo_pmem",
     "quiesce": "aiolib.demo_quiesce",
 }
