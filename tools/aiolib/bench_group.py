@@ -84,7 +84,7 @@ class _Bench:
             return list(pool.map(cut, self._volumes))
 
     def ours(self) -> tuple[float, float, float]:
-        """Seconds until all were frozen, from then until cut, from then until thawed."""
+        """Seconds until all were frozen, from then till cut, from then till thawed."""
         at: dict[report.Kind, float] = {}
 
         def observe(step: report.Step) -> None:
