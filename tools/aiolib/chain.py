@@ -209,9 +209,10 @@ def journal_was_clean(cloud: Cloud, server_id: str) -> bool:
 
 
 def heard(cloud: Cloud, server_id: str) -> int:
-    """The number that the server's listener has now."""
-    said = cloud.guest_output(server_id, "/bin/cat", "/run/heard")
-    return int(said.split()[0])
+    """The number that the server's listener has now; 0: none."""
+    script = "cat /run/heard 2>/dev/null || :"
+    said = cloud.guest_output(server_id, "/bin/sh", "-c", script).split()
+    return int(said[0]) if said else 0
 
 
 def records_of_snapshot(cloud: Cloud, volume_id: str, snapshot_id: str) -> Disk:
