@@ -25,6 +25,7 @@ def fast(monkeypatch):
     monkeypatch.setattr(parts, "CUT_INTERVAL", 0.01)
     monkeypatch.setattr(parts, "INTERVAL", 0.01)
     monkeypatch.setattr(restore, "_INTERVAL", 0.01)
+    monkeypatch.setattr(restore, "_DELETE_LIMIT", 2)
 
 
 @pytest.fixture

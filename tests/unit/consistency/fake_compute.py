@@ -183,7 +183,8 @@ class Compute:
             case "GET", ["os-volume_attachments"]:
                 return 200, {"volumeAttachments": self._attachments(server)}
             case "GET", ["os-interface"]:
-                ports = self.cloud.network.of_device(server.id)
+                # In an order that says nothing about the NICs.
+                ports = reversed(self.cloud.network.of_device(server.id))
                 views = [_interface(port) for port in ports]
                 return 200, {"interfaceAttachments": views}
             case "GET", ["os-instance-actions"]:
@@ -214,7 +215,7 @@ class Compute:
 
     def _view(self, server, version):
         window = server.window if server.quiesce_status else None
-        ports = len(self.cloud.network.of_device(server.id))
+        ports = self.cloud.network.of_device(server.id)
         flavor = self.flavors[server.flavor]
         view = {
             "id": server.id,
@@ -224,11 +225,11 @@ class Compute:
             "metadata": {},
             "image": {"id": server.image, "links": []} if server.image else "",
             "flavor": {"id": flavor["id"], "links": []},
-            "addresses": {},
+            "addresses": self._addresses(ports),
             "created": "2026-11-21T09:00:00Z",
             # nova tells them once for each port.
             "security_groups": [
-                {"name": name} for name in server.security_groups * max(1, ports)
+                {"name": name} for name in server.security_groups * max(1, len(ports))
             ],
             "config_drive": "True" if server.config_drive else "",
             "OS-EXT-AZ:availability_zone": server.zone or "nova",
@@ -256,6 +257,21 @@ class Compute:
                 "unquiesce_at": f"{until:%Y-%m-%dT%H:%M:%SZ}" if until else None,
             }
         return view
+
+    def _addresses(self, ports):
+        addresses = {}
+        for port in ports:
+            network = self.cloud.network.networks[port["network_id"]]["name"]
+            addresses.setdefault(network, []).extend(
+                {
+                    "addr": fixed["ip_address"],
+                    "version": 4,
+                    "OS-EXT-IPS:type": "fixed",
+                    "OS-EXT-IPS-MAC:mac_addr": port["mac_address"],
+                }
+                for fixed in port["fixed_ips"]
+            )
+        return addresses
 
     @staticmethod
     def _attachments(server):

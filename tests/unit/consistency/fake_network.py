@@ -64,12 +64,13 @@ class Network:
             wanted = [{"ip_address": address}]
             body = {"network_id": network["id"], "fixed_ips": wanted}
             port = self._create(body)
-            port["device_id"] = server.id
+            port |= {"device_id": server.id, "nic": self.cloud.count()}
             return port
 
     def of_device(self, server_id):
-        """Return the ports of a server."""
-        return [p for p in self.ports.values() if p["device_id"] == server_id]
+        """Return the ports of a server, in the order of its NICs."""
+        own = [p for p in self.ports.values() if p["device_id"] == server_id]
+        return sorted(own, key=lambda port: port["nic"])
 
     def addresses_of(self, name):
         """Return network, MAC and address of each port of the server of that name."""
@@ -99,7 +100,7 @@ class Network:
                 port = self.ports.get(wanted["port"])
             if port is None or port["device_id"]:
                 raise refusal.Refusal(400, f"Port {wanted} cannot be used.")
-            port["device_id"] = server_id
+            port |= {"device_id": server_id, "nic": self.cloud.count()}
 
     def unplug(self, server_id):
         """Free what a server had; the ports that nova made go with it."""
@@ -111,7 +112,7 @@ class Network:
     # Requests.
 
     def answer(self, request, parts, _request_id):
-        if not parts:
+        if parts in ([], ["v2.0"]):
             link = {"rel": "self", "href": f"{self.cloud.url}/network/v2.0/"}
             version = {"id": "v2.0", "status": "CURRENT", "links": [link]}
             return 200, {"versions": [version]}

@@ -60,6 +60,7 @@ class Volumes:
     ``snapshots`` and ``backups`` are as its API shows them, with a few keys more.
 
     :ivar may_import: whether the policy lets this project export and import records
+    :ivar import_ends: status in which imported records end
     :ivar restore_takes: seconds; restore_ends is the status of the volume then
     :ivar create_ends: status in which new volumes end, by name; else ``available``
     """
@@ -74,6 +75,7 @@ class Volumes:
         self.types = ["lvm"]
         self.quota = 100
         self.may_import = True
+        self.import_ends = "available"
         self.restore_takes = 0
         self.restore_ends = "available"
         self.create_ends = {}
@@ -445,6 +447,7 @@ class Volumes:
         if record["id"] in self.backups:
             raise refusal.Refusal(400, "Backup already exists in database.")
         self.cloud.name_id(record["id"], record.pop("label"))
+        record["status"] = self.import_ends
         self.backups[record["id"]] = record
         self.cloud.tell("import", self.cloud.label(record["id"]))
         return {"id": record["id"], "name": record["name"]}

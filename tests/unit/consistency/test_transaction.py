@@ -332,7 +332,7 @@ def test_a_plan_past_its_deadline_is_no_success(cloud, servers, create):
 def test_the_deadline_of_each_server_is_that_of_the_group(cloud, servers, create):
     servers["web"].freeze_takes = 1.1
     create(timeout=10)
-    assert cloud.compute.timeouts == {"web": 9, "db": 8}
+    assert cloud.compute.timeouts == {"web": 10, "db": 9}
 
 
 def test_a_freeze_that_hangs_ends_at_the_deadline(cloud, servers, create):

@@ -1,0 +1,353 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+import datetime
+
+import pytest
+
+from nova_ext.consistency import catalog, errors, facts, parts
+from tests.unit.consistency import shop
+
+
+@pytest.fixture
+def groups(conn):
+    """Return how all groups of the cloud are listed."""
+    return lambda: {
+        group.name: (str(group.snapshot_status), str(group.backup_status))
+        for group in catalog.find_all(conn)
+    }
+
+
+@pytest.fixture
+def delete(conn, find):
+    """Return the deletion of a group by its name."""
+    return lambda name: catalog.delete(conn, find(name))
+
+
+def snapshot_of(cloud, name):
+    return next(
+        snapshot
+        for snapshot in cloud.volumes.snapshots.values()
+        if cloud.label(snapshot["id"]) == name
+    )
+
+
+def overdue(cloud):
+    """Let the deadline of every group be in the past."""
+    images = cloud.images.with_property("consistency:id")
+    snapshots = [one["metadata"] for one in cloud.volumes.snapshots.values()]
+    for metadata in (*images, *snapshots):
+        metadata["consistency:deadline"] = "2026-11-20T10:00:00.000Z"
+
+
+def test_a_group_is_found_by_name_and_by_id(cloud, servers, create, find):
+    made = create(name="daily", properties={"keep": "7"})
+    for key in ("daily", made.id):
+        group = find(key)
+        assert (group.id, group.name) == (made.id, "daily")
+        assert (group.status, group.consistency) == ("available", "group")
+        assert group.window_ms == made.window_ms
+        assert group.properties == {"keep": "7"}
+        assert [server.name for server in group.servers] == ["web", "db"]
+        assert [disk.title for _, disk in sorted(group.disks.items())] == shop.DISKS
+
+
+def test_a_group_that_is_not_there_is_not_found(cloud, servers, create, find):
+    create(name="daily")
+    with pytest.raises(errors.NotFound, match="weekly"):
+        find("weekly")
+
+
+def test_a_name_of_two_groups_is_refused(cloud, servers, create, find):
+    made = create(name="daily")
+    create(name="daily")
+    with pytest.raises(errors.NotFound, match="More than one"):
+        find("daily")
+    assert find(made.id).id == made.id
+
+
+def test_groups_are_listed_the_oldest_first_through_all_pages(
+    cloud, servers, create, conn
+):
+    for number in range(3):
+        create(name=f"number-{number}", backup=True)
+    cloud.page_size = 2
+    listed = catalog.find_all(conn)
+    assert [group.name for group in listed] == ["number-0", "number-1", "number-2"]
+    assert [len(group.members) for group in listed] == [5, 5, 5]
+
+
+def test_what_is_not_of_a_group_is_not_listed(cloud, servers, create, conn, groups):
+    conn.block_storage.create_snapshot(
+        volume_id=shop.volume(cloud, "web-vdb").id, is_forced=True
+    )
+    conn.block_storage.create_backup(
+        volume_id=shop.volume(cloud, "web-vdb").id, force=True
+    )
+    conn.compute.create_server_image(servers["web"].id, "mine")
+    cloud.images.add("another")
+    assert groups() == {}
+
+
+def test_a_group_whose_maker_died_is_creating_until_its_deadline(
+    cloud, servers, create, groups
+):
+    create(name="daily")
+    (image,) = cloud.images.with_property("consistency:id")
+    del image[facts.PROVED]
+    assert groups() == {"daily": ("creating", "None")}
+    overdue(cloud)
+    assert groups() == {"daily": ("error", "None")}
+
+
+@pytest.mark.parametrize("what", ["snapshot", "image"])
+def test_a_group_that_lost_a_part_is_in_error(cloud, servers, create, groups, what):
+    create(name="daily")
+    if what == "snapshot":
+        cloud.volumes.snapshots.popitem()
+    else:
+        (image,) = cloud.images.with_property("consistency:id")
+        del cloud.images.images[image["id"]]
+        overdue(cloud)
+    assert groups() == {"daily": ("error", "None")}
+
+
+def test_a_group_that_lost_its_snapshots_lives_by_its_backups(
+    cloud, servers, create, find
+):
+    create(name="daily", backup=True)
+    cloud.volumes.snapshots.clear()
+    group = find("daily")
+    assert (group.snapshot_status, group.backup_status) == ("error", "available")
+    assert (group.status, group.consistency) == ("available", "group")
+
+
+def test_a_group_that_lost_a_backup_still_has_its_snapshots(
+    cloud, servers, create, groups
+):
+    create(name="daily", backup=True)
+    cloud.volumes.backups.popitem()
+    snapshots, backups = groups()["daily"]
+    assert snapshots == "available"
+    assert backups != "available"
+
+
+@pytest.mark.parametrize("what", ["error", "error_deleting", "deleting"])
+def test_a_group_with_a_bad_snapshot_is_not_available(
+    cloud, servers, create, groups, what
+):
+    create(name="daily")
+    snapshot_of(cloud, "web-vdb")["status"] = what
+    assert groups()["daily"][0] != "available"
+
+
+KEYS = sorted(
+    f"consistency:{key}"
+    for key in (
+        *("id", "name", "created_at", "deadline", "disks", "member", "server", "stage"),
+        *("server_name", "flavor", "config_drive", "availability_zone", "device"),
+        *("security_groups", "boot", "volume", "size", "volume_type", "ports"),
+        *("port.0", "proved", "consistency", "window_ms"),
+    )
+)
+
+
+@pytest.mark.parametrize("value", [None, "", "7", "null", "[[]]", "{}", "x"])
+def test_a_group_that_somebody_edited_does_not_hide_the_others(
+    cloud, servers, create, conn, value
+):
+    create([["db"]], name="edited")
+    create([["db"]], name="good")
+    edited = next(
+        one["metadata"]
+        for one in cloud.volumes.snapshots.values()
+        if one["metadata"]["consistency:name"] == "edited"
+    )
+    whole = dict(edited)
+    for key in KEYS:
+        edited.clear()
+        edited.update(whole)
+        if value is None:
+            del edited[key]
+        else:
+            edited[key] = value
+        listed = catalog.find_all(conn)
+        told = [
+            (g.name, g.status, g.consistency, g.window_ms, g.properties, g.servers)
+            for g in listed
+        ]
+        assert "good" in [name for name, *_ in told], key
+
+
+def test_deleting_removes_all_parts_and_nothing_else(
+    cloud, servers, create, delete, conn
+):
+    create(name="daily", backup=True)
+    create(name="other")
+    conn.block_storage.create_snapshot(
+        volume_id=shop.volume(cloud, "web-vdb").id, is_forced=True, name="mine"
+    )
+    delete("daily")
+    assert shop.parts(cloud) == [
+        "image other-web-vda",
+        "snapshot db-vda",
+        "snapshot web-vdb",
+        "snapshot web-vdb",
+    ]
+    assert [group.name for group in catalog.find_all(conn)] == ["other"]
+
+
+def test_deleting_waits_for_a_backup_that_is_read_or_written(
+    cloud, servers, create, delete
+):
+    create(name="daily", backup=True)
+    snapshot = snapshot_of(cloud, "web-vdb")
+    snapshot["status"] = "backing-up"
+    with cloud.lock:
+        cloud.after(0.2, snapshot.update, {"status": "available"})
+    delete("daily")
+    assert shop.parts(cloud) == []
+
+
+def test_a_group_that_is_being_made_is_not_deleted(cloud, servers, create, delete):
+    create(name="daily")
+    (image,) = cloud.images.with_property("consistency:id")
+    del image[facts.PROVED]
+    with pytest.raises(errors.PlanError, match="is being made"):
+        delete("daily")
+    assert len(shop.parts(cloud)) == 3
+    overdue(cloud)
+    delete("daily")
+    assert shop.parts(cloud) == []
+
+
+def test_what_cannot_be_deleted_is_listed(cloud, servers, create, delete):
+    create(name="daily", backup=True)
+    shop.volume(cloud, "web-vdb").snapshots_stay = True
+    cloud.images.delete_fails.add("daily-web-vda")
+    (image,) = cloud.images.with_property("consistency:id")
+    snapshot = snapshot_of(cloud, "web-vdb")
+    with pytest.raises(errors.Leftovers) as caught:
+        delete("daily")
+    assert {one.partition(":")[0] for one in caught.value.left} == {
+        f"snapshot {snapshot['id']}",
+        f"image {image['id']}",
+    }
+    assert shop.parts(cloud) == ["image daily-web-vda", "snapshot web-vdb"]
+
+
+def test_a_part_that_is_gone_already_is_no_failure(cloud, servers, create, conn, find):
+    create(name="daily", backup=True)
+    group = find("daily")
+    cloud.volumes.snapshots.popitem()
+    cloud.volumes.backups.popitem()
+    catalog.delete(conn, group)
+    assert shop.parts(cloud) == []
+
+
+def test_a_deletion_whose_answer_is_lost_is_repeated(cloud, servers, create, delete):
+    create(name="daily", backup=True)
+    cloud.fault("DELETE", lost=True, times=2)
+    delete("daily")
+    assert shop.parts(cloud) == []
+
+
+def test_a_backup_that_others_build_on_is_kept_and_listed(
+    cloud, servers, create, delete, groups
+):
+    create([["db"]], name="full", backup=True)
+    create([["db"]], name="more", backup=True, incremental=True)
+    with pytest.raises(errors.Leftovers, match="Incremental backups exist"):
+        delete("full")
+    assert groups()["more"] == ("available", "available")
+    delete("more")
+    delete("full")
+    assert shop.parts(cloud) == []
+
+
+# Images that inherit the facts.
+
+
+def boot_from(cloud, image):
+    """Let the web server be one that was made of an image, as nova keeps it."""
+    (web,) = cloud.compute.by_name("web")
+    properties = {k: v for k, v in image.items() if ":" in k}
+    web.image, web.image_properties = image["id"], properties
+    return web
+
+
+@pytest.mark.parametrize("rebuilt", [True, False])
+def test_an_image_of_a_restored_server_is_no_part_of_the_group(
+    cloud, servers, create, conn, find, delete, rebuilt
+):
+    create(name="daily")
+    (image,) = cloud.images.with_property("consistency:id")
+    if not rebuilt:  # but another server of that name
+        conn.compute.delete_server(servers["web"].id)
+        cloud.compute.add("web")
+    web = boot_from(cloud, image)
+    conn.compute.create_server_image(web.id, "mine")
+    group = find("daily")
+    assert group.cuts[0].id == image["id"]
+    assert len(group.members) == 3
+    delete("daily")
+    assert [one["name"] for one in cloud.images.with_property("consistency:id")] == [
+        "mine"
+    ]
+
+
+def test_a_group_of_a_restored_server_inherits_no_proof(
+    cloud, servers, create, conn, groups
+):
+    create([["web"]], name="first", properties={"keep": "7"})
+    (image,) = cloud.images.with_property("consistency:id")
+    boot_from(cloud, image)
+    seen = []
+    create([["web"]], name="second", observe=lambda _step: seen.append(groups()))
+    before = [one.get("second", ("creating",))[0] for one in seen[:-1]]
+    assert set(before) == {"creating"}
+    assert seen[-1]["second"][0] == "available"
+    assert {one["first"][0] for one in seen} == {"available"}
+
+
+def test_a_group_of_a_restored_server_has_its_own_ports(
+    cloud, servers, create, conn, find
+):
+    extra = cloud.network.add("extra", "10.5.0.0/24")
+    port = cloud.network.add_port(servers["web"], extra, "10.5.0.5")
+    create([["web"]], name="first")
+    (image,) = cloud.images.with_property("consistency:id")
+    boot_from(cloud, image)
+    conn.network.delete_port(port["id"])
+    create([["web"]], name="second")
+    networks = {
+        name: [port.network for port in find(name).servers[0].ports]
+        for name in ("first", "second")
+    }
+    assert networks == {"first": ["backend", "extra"], "second": ["backend"]}
+
+
+def test_the_deadline_is_in_the_metadata_and_after_the_timeout(
+    cloud, servers, create, find
+):
+    create(name="daily", timeout=100)
+    header = find("daily").header
+    begin, end = map(
+        datetime.datetime.fromisoformat, (header.created_at, header.deadline)
+    )
+    assert (end - begin).total_seconds() >= 100
+
+
+def test_find_returns_the_parts_of_one_group(cloud, servers, create, conn):
+    made = create(name="daily", backup=True)
+    create(name="other", backup=True)
+    assert len(list(parts.find(conn, made.id))) == 5
