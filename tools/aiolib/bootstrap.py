@@ -91,7 +91,7 @@ def identity(s: Settings, c: Connection) -> None:
 
 def resources(s: Settings, c: Connection) -> None:
     volumes: Any = c.block_storage
-    for name in config.BACK_ENDS:
+    for name in config.back_ends(s):
         if not volumes.find_type(name):
             kind = volumes.create_type(name=name)
             volumes.update_type_extra_specs(kind, volume_backend_name=name)
@@ -144,9 +144,9 @@ def late(s: Settings, c: Connection) -> list[str]:
     wanted = {("nova-compute", host) for host in s.computes}
     wanted |= {("nova-conductor", "ctl"), ("nova-scheduler", "ctl")}
     storage = {("cinder-scheduler", settings.STORAGE_HOST): "cinder-scheduler"}
-    for name in config.BACKUP_SERVICES:
+    for name in config.backup_services(s):
         storage["cinder-backup", config.backup_host(name)] = name
-    for backend in config.BACK_ENDS:
+    for backend in config.back_ends(s):
         host = f"{settings.STORAGE_HOST}@{backend}"
         storage["cinder-volume", host] = "cinder-volume"
     wanted |= set(storage)

@@ -150,7 +150,10 @@ def _parser() -> argparse.ArgumentParser:
         prog="tools/aio",
         description="A whole cloud on this machine: stock services, nova_ext loaded "
         "by configuration. State is under AIO_HOME (default /var/lib/nova-ext-aio). "
-        "AIO_STOCK=1 leaves the extension out, AIO_PORT_OFFSET moves all ports.",
+        "AIO_STOCK=1 leaves the extension out, AIO_PORT_OFFSET moves all ports. "
+        "AIO_BESIDE=HOME makes a second, smaller site under another AIO_HOME: it "
+        "borrows programs, guest image and S3 server of the cloud in HOME, whose "
+        "clouds.yaml names its clouds site2-demo, site2-admin, site2-demo-admin.",
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="COMMAND")
     up = verbs.add_parser("up", help="install and start what is missing")

@@ -64,6 +64,8 @@ def alone(s: Settings) -> Iterator[None]:
 def _check(s: Settings) -> None:
     if len(str(s.home)) > 50:
         raise Failure(f"{s.home} is too long for unix sockets: set a shorter AIO_HOME")
+    if s.beside and not services.running(s.first, "s3"):
+        raise Failure(f"{s.beside} is not up: this site borrows its S3 server")
     missing = [path.name for path in _EXTENSION if not path.exists()]
     if missing and not s.stock:
         raise Failure(
@@ -72,7 +74,9 @@ def _check(s: Settings) -> None:
 
 
 def _prepare(s: Settings) -> str:
-    """Packages, wheels, image; returns the virtualisation type."""
+    """Packages, wheels, image, unless borrowed; returns the virtualisation type."""
+    if s.beside:
+        return guest.virt_type(s)
     packages.install(s)
 
     def guest_part() -> str:
@@ -272,6 +276,7 @@ def down(s: Settings, *, purge: bool = False) -> list[str]:
         if target.startswith(f"{s.home}/"):
             subprocess.run(["umount", target], timeout=30, check=False)
     left = leftovers(s)
+    config.forget_clouds(s)
     if not left:
         for name in names:
             records.forget(s, name)

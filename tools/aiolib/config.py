@@ -45,14 +45,20 @@ BACKUP_OPTIONS = {
     "min_percent_step": 5,
     "stall_time": 20,
 }
-# of cinder; a volume type has the name of each
-BACK_ENDS = ("nfs", "rbd")
 # name: availability zone, the default one if it has none
 BACKUP_SERVICES = {
     "cinder-backup": "",
     "cinder-backup-ceph": "ceph",
     "cinder-backup-s3": "s3",
 }
+# what follows the site in the name of a cloud: user, project
+_CLOUDS = {
+    "admin": ("admin", "admin"),
+    "demo": ("demo", "demo"),
+    # who may export and import the backups of the tenant
+    "demo-admin": ("admin", "demo"),
+}
+_SECOND = "site2"
 SHIMS = pathlib.Path(__file__).resolve().parent / "shims"
 _FIXED_KEY = "00112233445566778899aabbccddeeff"
 
@@ -60,6 +66,16 @@ _FIXED_KEY = "00112233445566778899aabbccddeeff"
 def backup_host(name: str) -> str:
     """What cinder knows a backup service's host as; each of them has its own."""
     return "-".join(filter(None, (STORAGE_HOST, BACKUP_SERVICES[name])))
+
+
+def backup_services(settings: Settings) -> list[str]:
+    """A second site needs but the store that it shares with the first one."""
+    return ["cinder-backup-s3"] if settings.beside else list(BACKUP_SERVICES)
+
+
+def back_ends(settings: Settings) -> list[str]:
+    """The back ends of cinder; a volume type has the name of each."""
+    return ["rbd"] if settings.beside else ["nfs", "rbd"]
 
 
 def path_variable(settings: Settings) -> str:
@@ -280,7 +296,7 @@ def _cinder(settings: Settings) -> None:
         "rootwrap_config": etc / "rootwrap.conf",
         "resource_query_filters_file": etc / "resource_filters.json",
         "auth_strategy": "keystone",
-        "enabled_backends": ",".join(BACK_ENDS),
+        "enabled_backends": ",".join(back_ends(settings)),
         # without a manager daemon Ceph tells no free space
         "scheduler_default_filters": "AvailabilityZoneFilter,CapabilitiesFilter",
         "glance_api_servers": settings.url("glance"),
@@ -326,12 +342,14 @@ def _cinder(settings: Settings) -> None:
         **_authtoken(settings, "cinder", "block-storage"),
     }
     ini.write(etc / "cinder.conf", content)
-    for name, options in _backup_services(settings).items():
+    drivers = _backup_drivers(settings)
+    for name in backup_services(settings):
+        options = drivers[name]
         own = {**content, "DEFAULT": content["DEFAULT"] | options}
         ini.write(etc / f"{name}.conf", own)
 
 
-def _backup_services(settings: Settings) -> dict[str, dict[str, object]]:
+def _backup_drivers(settings: Settings) -> dict[str, dict[str, object]]:
     """What the backup services differ in; a backup chooses one by its zone."""
     directory = settings.state("cinder") / "backup"
     directory.mkdir(parents=True, exist_ok=True)
@@ -360,9 +378,9 @@ def _backup_services(settings: Settings) -> dict[str, dict[str, object]]:
         },
         "cinder-backup-s3": {
             "backup_driver": "cinder.backup.drivers.s3.S3BackupDriver",
-            "backup_s3_endpoint_url": settings.url("s3"),
+            "backup_s3_endpoint_url": settings.first.url("s3"),
             "backup_s3_store_access_key": "aio",
-            "backup_s3_store_secret_key": settings.password,
+            "backup_s3_store_secret_key": settings.first.password,
             "backup_s3_object_size": 32 << 20,
             **chunked,
         },
@@ -476,28 +494,46 @@ def _rabbitmq(settings: Settings) -> None:
 
 
 def _clients(settings: Settings) -> None:
-    clouds, users = [], {"aio-admin": "admin", "aio-demo": "demo"}
-    for cloud, user in users.items():
+    clouds, shown = {}, {}
+    for name, (user, project) in _CLOUDS.items():
         auth = {
             "auth_url": settings.url("keystone", "/v3"),
             "username": user,
             "password": settings.password,
-            "project_name": user,
+            "project_name": project,
             "user_domain_name": "Default",
             "project_domain_name": "Default",
         }
-        clouds.append((cloud, {"auth": auth, "region_name": REGION}))
+        cloud = {"auth": auth, "region_name": REGION}
+        clouds[f"aio-{name}"], shown[f"{_SECOND}-{name}"] = cloud, cloud
         lines = [f"export OS_{name.upper()}={value}" for name, value in auth.items()]
         lines += [
             f"export OS_REGION_NAME={REGION}",
             "export OS_IDENTITY_API_VERSION=3",
             f"export PATH={settings.venv}/bin:$PATH",
         ]
-        name = "openrc" if user == "demo" else f"openrc-{user}"
-        (settings.home / name).write_text("\n".join(lines) + "\n")
+        suffix = "" if name == "demo" else f"-{name}"
+        (settings.home / f"openrc{suffix}").write_text("\n".join(lines) + "\n")
+    path = settings.home / "clouds.yaml"
     # JSON is YAML
-    text = json.dumps({"clouds": dict(clouds)}, indent=2) + "\n"
-    (settings.home / "clouds.yaml").write_text(text)
+    known = json.loads(path.read_text())["clouds"] if path.exists() else {}
+    _write_clouds(path, known | clouds)
+    if settings.beside:
+        path = settings.first.home / "clouds.yaml"
+        _write_clouds(path, json.loads(path.read_text())["clouds"] | shown)
+
+
+def _write_clouds(path: pathlib.Path, clouds: dict[str, object]) -> None:
+    path.write_text(json.dumps({"clouds": clouds}, indent=2) + "\n")
+
+
+def forget_clouds(settings: Settings) -> None:
+    """Take the clouds of a second site out of what the first one shows."""
+    path = pathlib.Path(settings.beside) / "clouds.yaml"
+    if settings.beside and path.exists():
+        clouds = json.loads(path.read_text())["clouds"]
+        own = {name: clouds[name] for name in clouds if not name.startswith(_SECOND)}
+        _write_clouds(path, own)
 
 
 SERVICES = ("keystone", "glance", "placement", "nova", "cinder", "ceilometer")
@@ -514,5 +550,6 @@ def write(settings: Settings, virt_type: str) -> None:
     _glance(settings)
     _all_nova(settings, virt_type)
     _cinder(settings)
-    _ceilometer(settings)
+    if not settings.beside:
+        _ceilometer(settings)
     _clients(settings)

@@ -62,7 +62,7 @@ def build(s: Settings) -> None:
 
 def virt_type(s: Settings) -> str:
     """`kvm` if the guest really comes up with it within a bound, `qemu` if not."""
-    answer = s.home / "virt-type"
+    answer = s.first.home / "virt-type"
     if not answer.exists():
         if not os.access("/dev/kvm", os.R_OK | os.W_OK):
             answer.write_text("qemu")

@@ -154,7 +154,6 @@ def _apis(s: Settings) -> list[Service]:
     etc = s.etc
     keystone = etc / "keystone" / "keystone.conf"
     cinder = etc / "cinder" / "cinder.conf"
-    s3 = wheels.s3_venv(s) / "bin/moto_server"
     stub = (sys.executable, str(TOOLS / "aiolib/network_stub.py"))
     return [
         _wsgi(
@@ -179,7 +178,6 @@ def _apis(s: Settings) -> list[Service]:
             OS_GLANCE_CONFIG_DIR=str(etc / "glance"),
         ),
         Service("network-stub", (*stub, str(s.port("network-stub"))), APIS),
-        Service("s3", (str(s3), "-H", ADDRESS, "-p", str(s.port("s3"))), APIS),
         _wsgi(
             s,
             "nova-api",
@@ -191,14 +189,6 @@ def _apis(s: Settings) -> list[Service]:
         ),
         _wsgi(
             s,
-            "nova-api-stock",
-            "nova.wsgi.osapi_compute",
-            etc / "nova" / "nova.conf",
-            stage=DAEMONS,
-            OS_NOVA_CONFIG_DIR=str(etc / "nova"),
-        ),
-        _wsgi(
-            s,
             "cinder-api",
             "cinder.wsgi.api",
             cinder,
@@ -207,6 +197,22 @@ def _apis(s: Settings) -> list[Service]:
             stage=DAEMONS,
         ),
     ]
+
+
+def _s3(s: Settings) -> Service:
+    server = wheels.s3_venv(s) / "bin/moto_server"
+    return Service("s3", (str(server), "-H", ADDRESS, "-p", str(s.port("s3"))), APIS)
+
+
+def _stock_api(s: Settings) -> Service:
+    return _wsgi(
+        s,
+        "nova-api-stock",
+        "nova.wsgi.osapi_compute",
+        s.etc / "nova" / "nova.conf",
+        stage=DAEMONS,
+        OS_NOVA_CONFIG_DIR=str(s.etc / "nova"),
+    )
 
 
 def _daemon(
@@ -276,11 +282,12 @@ def table(s: Settings) -> dict[str, Service]:
     every += [_storage(s, "cinder-volume", cinder, None)]
     every += [
         _storage(s, name, s.etc / "cinder" / f"{name}.conf", backups)
-        for name in config.BACKUP_SERVICES
+        for name in config.backup_services(s)
     ]
-    agent = "ceilometer-agent-notification"
-    ceilometer = s.etc / "ceilometer" / "ceilometer.conf"
-    every += [_daemon(s, agent, ceilometer, extension=backups)]
+    if not s.beside:
+        agent = "ceilometer-agent-notification"
+        ceilometer = s.etc / "ceilometer" / "ceilometer.conf"
+        every += [_s3(s), _stock_api(s), _daemon(s, agent, ceilometer, None, backups)]
     for host in s.computes:
         every += _compute(s, host)
     every.sort(key=lambda service: service.stage)

@@ -52,7 +52,11 @@ class Failure(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The choices made at `up`; every later command reads them back from the state."""
+    """The choices made at `up`; every later command reads them back from the state.
+
+    :param beside: the home of the first site, if this is a second one that borrows from
+        it what it can and does without what a restore does not need
+    """
 
     home: pathlib.Path
     password: str
@@ -60,10 +64,16 @@ class Settings:
     computes: tuple[str, ...] = ("cmp1", "cmp2", "cmp3")
     stock_computes: tuple[str, ...] = ("cmp3",)
     stock: bool = False
+    beside: str = ""
+
+    @property
+    def first(self) -> Settings:
+        """The site that others borrow from: programs, guest image, S3 server."""
+        return load(pathlib.Path(self.beside)) if self.beside else self
 
     @property
     def venv(self) -> pathlib.Path:
-        return self.home / "venv"
+        return pathlib.Path(self.beside or self.home) / "venv"
 
     @property
     def etc(self) -> pathlib.Path:
@@ -79,7 +89,7 @@ class Settings:
 
     @property
     def images(self) -> pathlib.Path:
-        return self.home / "images"
+        return pathlib.Path(self.beside or self.home) / "images"
 
     @property
     def instances(self) -> pathlib.Path:
@@ -151,6 +161,18 @@ def home_from_environment() -> pathlib.Path:
     return pathlib.Path(os.environ.get("AIO_HOME", "/var/lib/nova-ext-aio")).resolve()
 
 
+def _beside(first: pathlib.Path) -> dict[str, Any]:
+    """What a second site chooses otherwise than the first one."""
+    if not (first / "settings.json").exists():
+        raise Failure(f"AIO_BESIDE: no cloud is in {first}: bring that one up before")
+    return {
+        "beside": str(first),
+        "port_offset": load(first).port_offset + 1000,
+        "computes": ("cmp1",),
+        "stock_computes": (),
+    }
+
+
 def load(home: pathlib.Path | None = None) -> Settings:
     """Read the settings of the cloud under `home`, defaults where it has none yet."""
     home = home or home_from_environment()
@@ -158,6 +180,8 @@ def load(home: pathlib.Path | None = None) -> Settings:
         values: dict[str, Any] = json.loads((home / "settings.json").read_text())
     except FileNotFoundError:
         values = {"password": secrets.token_hex(12)}
+        if os.environ.get("AIO_BESIDE"):
+            values |= _beside(pathlib.Path(os.environ["AIO_BESIDE"]).resolve())
         if "AIO_PORT_OFFSET" in os.environ:
             values["port_offset"] = int(os.environ["AIO_PORT_OFFSET"])
     for name in ("computes", "stock_computes"):
