@@ -38,6 +38,7 @@ class Status(StrEnum):
 class Group:
     """One consistency snapshot, as found in the cloud.
 
+    :param disks: in their order, by number
     :param cuts: snapshots and images by the number of their disk
     :param backups: backups by the number of their disk
     :param members: all of these, and any whose facts are not whole
@@ -62,7 +63,7 @@ class Group:
     @property
     def servers(self) -> list[facts.Server]:
         """Its servers, in the order in which they were frozen."""
-        found = {disk.server.id: disk.server for _, disk in sorted(self.disks.items())}
+        found = {disk.server.id: disk.server for disk in self.disks.values()}
         return list(found.values())
 
     @property
@@ -83,8 +84,8 @@ class Group:
     @property
     def window_ms(self) -> int | None:
         """From the first request to freeze until all were thawed."""
-        proofs = self._proofs
-        return int(proofs[0].metadata[facts.WINDOW]) if proofs else None
+        text = self._proofs[0].metadata.get(facts.WINDOW, "") if self._proofs else ""
+        return int(text) if text.isdecimal() else None
 
     @property
     def snapshot_status(self) -> Status:
@@ -95,15 +96,18 @@ class Group:
 
     @property
     def backup_status(self) -> Status | None:
-        """Of the backups, with the images of disks that have none; None: no backup."""
-        if not self.backups:
+        """Of the backups, with the images of disks that have none; None: no backup.
+
+        A group of images alone needs no backup to go to another cloud.
+        """
+        if not self.backups and any(disk.volume for disk in self.disks.values()):
             return None
         images = {
             number: part
             for number, part in self.cuts.items()
             if part.kind is parts.Kind.IMAGE
         }
-        if self._whole({**images, **self.backups}):
+        if self._proofs and self._whole({**images, **self.backups}):
             return Status.AVAILABLE
         return self._unfinished(self.backups)
 
@@ -120,10 +124,14 @@ class Group:
     def _unfinished(self, found: Mapping[int, parts.Part]) -> Status:
         if any(part.failed for part in found.values()):
             return Status.ERROR
-        making = any(not part.ready for part in found.values())
-        deadline = datetime.datetime.fromisoformat(self.header.deadline)
-        alive = datetime.datetime.now(datetime.UTC) < deadline
-        return Status.CREATING if making or alive else Status.ERROR
+        making = {part.kind for part in found.values() if not part.ready}
+        if parts.Kind.BACKUP in making:
+            return Status.CREATING
+        end = datetime.datetime.fromisoformat(self.header.deadline)
+        if parts.Kind.IMAGE in making:  # uploaded once the servers are thawed
+            end += datetime.timedelta(seconds=parts.UPLOAD_LIMIT)
+        alive = datetime.datetime.now(datetime.UTC) < end
+        return Status.CREATING if alive else Status.ERROR
 
 
 def find_all(conn: Any) -> list[Group]:
@@ -160,8 +168,13 @@ def delete(conn: Any, group: Group) -> None:
     """
     if group.snapshot_status is Status.CREATING:
         raise errors.PlanError(
-            f"Consistency snapshot {group.name} is being made: wait, at the latest "
-            f"until {group.header.deadline}."
+            f"Consistency snapshot {group.name} is being made, or its client died a "
+            f"moment ago: its servers thaw by {group.header.deadline}, try again then."
+        )
+    if any(part.needed for part in group.members):
+        raise errors.PlanError(
+            f"Later backups build on those of consistency snapshot {group.name}: "
+            "delete them first, the newest first."
         )
     parts.delete(conn, group.members)
 
@@ -182,11 +195,11 @@ def _make(found: list[parts.Part]) -> Group | None:
     for part in found:
         try:
             header, disk = facts.decode(part.metadata)
-        except (KeyError, ValueError):
+        except ValueError:
             continue  # somebody changed its metadata: it counts as missing
         disks[disk.number] = disk
         own = backups if part.kind is parts.Kind.BACKUP else cuts
         own[disk.number] = part
     if header is None:
         return None
-    return Group(header, disks, cuts, backups, tuple(found))
+    return Group(header, dict(sorted(disks.items())), cuts, backups, tuple(found))

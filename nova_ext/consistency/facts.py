@@ -17,6 +17,7 @@ restore of its server needs to know, so that there is no database to lose. A val
 at most 255 characters, the limit of Cinder and Nova.
 """
 
+import datetime
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -155,19 +156,31 @@ def encode(header: Header, disk: Disk, properties: Mapping[str, str]) -> dict[st
 def decode(metadata: Mapping[str, str]) -> tuple[Header, Disk]:
     """Return what the metadata of a part says.
 
-    :raises KeyError, ValueError: it is not whole
+    :raises ValueError: somebody has changed it
     """
     own = {
         name.removeprefix(PREFIX): value
         for name, value in metadata.items()
         if name.startswith(PREFIX)
     }
-    header = Header(
+    try:
+        return _header(own), _disk(own)
+    except (KeyError, TypeError) as exc:
+        raise ValueError(f"the facts are not whole: {exc}") from exc
+
+
+def _header(own: Mapping[str, str]) -> Header:
+    if datetime.datetime.fromisoformat(own["deadline"]).tzinfo is None:
+        raise ValueError("the deadline has no time zone")
+    return Header(
         own["id"], own["name"], own["created_at"], own["deadline"], int(own["disks"])
     )
-    ports: list[Port] = []
+
+
+def _disk(own: Mapping[str, str]) -> Disk:
+    ports = []
     for number in range(int(own["ports"])):
-        network, mac, *addresses = json.loads(own[f"port.{number}"])
+        network, mac, *addresses = _texts(own[f"port.{number}"])
         ports.append(Port(network, mac, tuple(addresses)))
     server = Server(
         id=own["server"],
@@ -176,10 +189,10 @@ def decode(metadata: Mapping[str, str]) -> tuple[Header, Disk]:
         flavor=own["flavor"],
         config_drive=own["config_drive"] == "true",
         availability_zone=own["availability_zone"] or None,
-        security_groups=tuple(json.loads(own["security_groups"])),
+        security_groups=tuple(_texts(own["security_groups"])),
         ports=tuple(ports),
     )
-    disk = Disk(
+    return Disk(
         number=int(own["member"]),
         server=server,
         device=own["device"],
@@ -188,7 +201,13 @@ def decode(metadata: Mapping[str, str]) -> tuple[Header, Disk]:
         size=int(own["size"]),
         volume_type=own["volume_type"] or None,
     )
-    return header, disk
+
+
+def _texts(text: str) -> list[str]:
+    found = json.loads(text)
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise ValueError(f"{text} is no list of texts")
+    return found
 
 
 def properties(metadata: Mapping[str, str]) -> dict[str, str]:

@@ -41,6 +41,7 @@ UPLOAD_LIMIT = 3600
 #: Looks at a server that is no longer busy with an image that has not appeared.
 _IMAGE_LOOKS = 20
 
+_DELETING = "deleting"
 _IMAGE_TASKS = ("image_snapshot", "image_snapshot_pending", "image_pending_upload")
 
 
@@ -58,6 +59,7 @@ class Part:
 
     :param ready: whether something can be made of it
     :param failed: whether it never will be ready
+    :param needed: whether other parts build on it, so that it cannot be deleted
     """
 
     kind: Kind
@@ -66,6 +68,7 @@ class Part:
     ready: bool
     failed: bool
     metadata: Mapping[str, str]
+    needed: bool = False
 
     @property
     def title(self) -> str:
@@ -259,7 +262,7 @@ def _order_deletion(conn: Any, part: Part, limit: float) -> None:
 
     def look() -> bool | None:
         now = get(conn, part)
-        if now is None:
+        if now is None or now.status == _DELETING:
             return True
         if part.kind is not Kind.IMAGE and not (now.ready or now.failed):
             return None
@@ -274,7 +277,7 @@ def _wait_gone(conn: Any, part: Part, limit: float) -> None:
         now = get(conn, part)
         if now is not None and now.ready and part.kind is Kind.SNAPSHOT:
             raise errors.StepFailed("Cinder kept it: is there a volume made of it?")
-        if now is not None and now.failed:
+        if now is not None and now.failed and now.status != _DELETING:
             raise errors.StepFailed(f"it is {now.status}.")
         return True if now is None else None
 
@@ -303,8 +306,9 @@ def _volume_part(kind: Kind, found: Any) -> Part:
         found.id,
         found.status,
         found.status == "available",
-        found.status.startswith("error"),
+        found.status.startswith("error") or found.status == _DELETING,
         found.metadata or {},
+        bool(getattr(found, "has_dependent_backups", False)),
     )
 
 

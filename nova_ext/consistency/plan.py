@@ -13,6 +13,7 @@
 """Owns what is asked and checked before the first server is frozen; changes nothing."""
 
 import datetime
+import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,11 @@ from nova_ext.consistency import errors, facts
 TIMEOUT = 60
 
 _ROOT = "/dev/vda"
+
+_GRACE = 20
+
+#: What Nova and Cinder both take for the name of metadata.
+_PROPERTY = re.compile(r"[a-zA-Z0-9_:. -]{1,255}")
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,11 @@ def make(
             f"A property must not begin with {facts.PREFIX}: choose another name for "
             f"{', '.join(reserved)}."
         )
+    if odd := [key for key in own if not _PROPERTY.fullmatch(key)]:
+        raise errors.PlanError(
+            f"{odd[0]!r} cannot be the name of a property: use 1 to 255 letters, "
+            "digits, blanks and the characters - _ : . only."
+        )
     found = [[client.find(conn, server)[0] for server in stage] for stage in stages]
     ids = [server for stage in found for server in stage]
     if not ids or not all(found):
@@ -108,8 +119,9 @@ def make(
         id=snapshot_id,
         name=name or f"group-{snapshot_id[:8]}",
         created_at=iso(now),
-        # The plan's time begins with the first freeze, a moment later.
-        deadline=iso(now + datetime.timedelta(seconds=timeout + client.WAIT_GRACE)),
+        # The time of the group begins with its first freeze, a moment later, and what
+        # is proved within it is recorded a moment after its end.
+        deadline=iso(now + datetime.timedelta(seconds=timeout + _GRACE)),
         disks=len(disks),
     )
     return Plan(
@@ -145,14 +157,26 @@ def _server(
         security_groups=tuple(
             dict.fromkeys(group["name"] for group in view.get("security_groups") or ())
         ),
-        ports=tuple(_ports(conn, server_id)),
+        ports=tuple(_ports(conn, view)),
     )
     return server, view, why
 
 
-def _ports(conn: Any, server_id: str) -> Iterator[facts.Port]:
-    answer = client.get(conn, f"/servers/{server_id}/os-interface") or {}
-    for interface in answer.get("interfaceAttachments", ()):
+def _ports(conn: Any, view: Mapping[str, Any]) -> Iterator[facts.Port]:
+    """Yield the ports of a server in the order in which its guest has them."""
+    answer = client.get(conn, f"/servers/{view['id']}/os-interface") or {}
+    order = [
+        address.get("OS-EXT-IPS-MAC:mac_addr")
+        for addresses in (view.get("addresses") or {}).values()
+        for address in addresses
+    ]
+    interfaces = sorted(
+        answer.get("interfaceAttachments", ()),
+        key=lambda one: (
+            order.index(one["mac_addr"]) if one["mac_addr"] in order else len(order)
+        ),
+    )
+    for interface in interfaces:
         network = conn.network.get_network(interface["net_id"])
         name = network.name if len(network.name or "") in range(1, 100) else network.id
         addresses = [fixed["ip_address"] for fixed in interface["fixed_ips"] or ()]

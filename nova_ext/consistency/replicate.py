@@ -77,7 +77,7 @@ def replicate(
         for backup_id in chain:
             _bring_record(source, target, backup_id)
         tell(report.Kind.COPIED, title)
-    there = {part.metadata[facts.MEMBER] for part in parts.find(target, group.id)}
+    there = _images_there(target, group.id) if images else set()
     for image in images:
         tell(report.Kind.COPYING, image.id)
         if image.metadata[facts.MEMBER] not in there:
@@ -104,16 +104,18 @@ def _chain(conn: Any, backup_id: str) -> Iterator[str]:
 
 
 def _bring_record(source: Any, target: Any, backup_id: str) -> None:
-    try:
-        target.block_storage.get_backup(backup_id)
+    part = parts.Part(parts.Kind.BACKUP, backup_id, "", False, False, {})
+    what = f"The import of backup {backup_id}"
+    if parts.get(target, part):
+        _wait_imported(target, part, what)
         return
-    except sdk_exceptions.NotFoundException:
-        pass
     record = _allowed(source, "export", f"/backups/{backup_id}/export_record")
     # openstacksdk 4.22 sends an import to the path of the export.
-    made = _allowed(target, "import", "/backups/import_record", record)
-    part = parts.Part(parts.Kind.BACKUP, made["backup"]["id"], "", False, False, {})
-    what = f"The import of backup {backup_id}"
+    _allowed(target, "import", "/backups/import_record", record)
+    _wait_imported(target, part, what)
+
+
+def _wait_imported(target: Any, part: parts.Part, what: str) -> None:
     waiting.until(
         lambda: _imported(target, part, what),
         parts.UPLOAD_LIMIT,
@@ -127,7 +129,8 @@ def _imported(target: Any, part: parts.Part, what: str) -> bool | None:
     if now is None or now.failed:
         raise errors.StepFailed(
             f"{what} failed: does the other cloud have a backup service of the same "
-            "driver, with access to the same store?"
+            "driver, with access to the same store? Ask its operator, who also has to "
+            "remove the record without its data before it can be tried again."
         )
     return True if now.ready else None
 
@@ -145,6 +148,20 @@ def _allowed(
         )
     sdk_exceptions.raise_from_response(answer)
     return answer.json()
+
+
+def _images_there(target: Any, group_id: str) -> set[str]:
+    """Return which images are there, and remove what an earlier try left half."""
+    there = set()
+    half = []
+    for part in parts.find(target, group_id):
+        if part.kind is parts.Kind.IMAGE:
+            if part.ready and part.metadata.get(facts.IMAGE) == part.id:
+                there.add(part.metadata[facts.MEMBER])
+            else:
+                half.append(part)
+    parts.delete(target, half)
+    return there
 
 
 def _bring_image(source: Any, target: Any, image: parts.Part) -> None:

@@ -13,7 +13,9 @@
 """Owns the way from a consistency snapshot to running servers."""
 
 import threading
-from collections.abc import Iterator, Sequence
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +30,10 @@ _PARALLEL = 10
 _BOOT_LIMIT = 1800
 _DELETE_LIMIT = 300
 _INTERVAL = 1.0
+
+#: Metadata of what a restore makes: the snapshot's ID, and that of the restore.
+RESTORED_FROM = f"{facts.PREFIX}restored_from"
+_RESTORE = f"{facts.PREFIX}restore"
 
 
 @dataclass
@@ -76,6 +82,12 @@ def restore(
         except BaseException:
             work.undo()
             raise
+
+
+def _mark_of(one: Any) -> str | None:
+    """Return the ID of the restore that made a server, a volume or a port."""
+    metadata = getattr(one, "metadata", None)
+    return one.description if metadata is None else metadata.get(_RESTORE)
 
 
 class _Needs:
@@ -160,6 +172,8 @@ class _Restore:
         self._needs = needs
         self._attention = attention
         self._new_addresses = new_addresses
+        self._id = str(uuid.uuid4())
+        self._metadata = {RESTORED_FROM: group.id, _RESTORE: self._id}
         self._volumes: dict[int, str] = {}
         self._ports: list[str] = []
         self._servers: dict[str, str] = {}
@@ -212,6 +226,7 @@ class _Restore:
         wanted: dict[str, Any] = {
             "name": f"{self._group.name}-{disk.title.replace(' /dev/', '-')}"[:255],
             "size": disk.size,
+            "metadata": self._metadata,
         }
         if source.kind is parts.Kind.SNAPSHOT:
             wanted["snapshot_id"] = source.id
@@ -247,6 +262,7 @@ class _Restore:
             "networks": [{"port": port} for port in self._make_ports(server)] or "none",
             "block_device_mapping": list(self._mapping(server)),
             "config_drive": server.config_drive,
+            "metadata": self._metadata,
         }
         root = self._disks(server)[0]
         if root.volume is None:
@@ -283,6 +299,7 @@ class _Restore:
         for port in server.ports:
             wanted: dict[str, Any] = {
                 "network_id": self._needs.networks[port.network],
+                "description": self._id,
                 "security_groups": [
                     self._needs.security_groups[name] for name in server.security_groups
                 ],
@@ -316,31 +333,71 @@ class _Restore:
     # -- the way back --
 
     def undo(self) -> list[str]:
-        """Remove what was made; return what could not be removed."""
+        """Remove what was made; return what could not be removed.
+
+        It is looked for, because an answer may have got lost.
+        """
         self._stop.set()
         for future in self._work:
             future.cancel()
         waiting.ended(self._work, waiting.REQUEST_LIMIT + 10)
+        if not self._work:
+            return []
         compute, storage = self._conn.compute, self._conn.block_storage
         left: list[str] = []
-        servers = list(self._servers.values())
+        known = list(self._servers.values())
+        servers = self._with_mark("server", lambda: compute.servers(), known, left)
         self._remove("server", servers, compute.delete_server, compute.get_server, left)
-        network = self._conn.network if self._ports else None
-        if network:
-            self._remove(
-                "port", self._ports, network.delete_port, network.get_port, left
+        if any(server.ports for server in self._group.servers):
+            network = self._conn.network
+            ports = self._with_mark(
+                "port", lambda: network.ports(description=self._id), self._ports, left
             )
-        volumes = list(self._volumes.values())
-        self._remove("volume", volumes, self._delete_volume, storage.get_volume, left)
+            self._remove("port", ports, network.delete_port, network.get_port, left)
+        known = list(self._volumes.values())
+        volumes = self._with_mark("volume", lambda: storage.volumes(), known, left)
+        end = time.monotonic() + _DELETE_LIMIT
+        self._remove(
+            "volume",
+            volumes,
+            lambda volume: self._delete_volume(volume, end),
+            storage.get_volume,
+            left,
+        )
         return left
 
-    def _delete_volume(self, volume_id: str) -> None:
+    def _with_mark(
+        self,
+        what: str,
+        find: Callable[[], Iterable[Any]],
+        known: Sequence[str],
+        left: list[str],
+    ) -> list[str]:
+        """Return the IDs that are known, and those of what bears our mark."""
+
+        def look() -> list[str]:
+            return [
+                one.id
+                for one in find()
+                if self._id == _mark_of(one)
+            ]
+
+        title = f"Looking for each {what} of this restore"
+        found: list[str] = []
+        try:
+            found = waiting.until(look, _DELETE_LIMIT, title, interval=_INTERVAL)
+        except Exception as exc:
+            left.append(f"{what}s with {_RESTORE}={self._id}: {parts.reason(exc)}")
+        return list(dict.fromkeys((*known, *found)))
+
+    def _delete_volume(self, volume_id: str, end: float) -> None:
         # One that is being made, restored or detached cannot be deleted yet.
         def look() -> bool | None:
             status = self._conn.block_storage.get_volume(volume_id).status
             return True if status == "available" or "error" in status else None
 
-        waiting.until(look, _DELETE_LIMIT, f"Volume {volume_id}", interval=_INTERVAL)
+        left = max(1.0, end - time.monotonic())
+        waiting.until(look, left, f"Volume {volume_id}", interval=_INTERVAL)
         self._conn.block_storage.delete_volume(volume_id)
 
     @staticmethod

@@ -136,6 +136,7 @@ class _Transaction:
     def run(self, best_effort: bool, incremental: bool, zone: str | None) -> None:
         """Do it all; if it raises, :meth:`undo` has to follow."""
         self._tell(report.Kind.PLANNED, self._plan.header.name)
+        self._attention.check()
         begin = time.monotonic()
         self._deadline = begin + self._timeout
         for stage in self._plan.stages:

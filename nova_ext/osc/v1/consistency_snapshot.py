@@ -45,7 +45,8 @@ class _Servers(columns.FormattableColumn[Any]):
     def human_readable(self) -> str:
         lines = []
         for server in self._value:
-            state = "consistent" if server["consistent"] else f"NOT {server['reason']}"
+            why = f"not consistent ({server['reason']})"
+            state = "consistent" if server["consistent"] else why
             window = f" {server['window_ms']} ms" if server["window_ms"] else ""
             frozen = server["frozen_at"] or "-"
             lines.append(
@@ -53,6 +54,13 @@ class _Servers(columns.FormattableColumn[Any]):
                 f"{server['thawed_at'] or '-'}{window}; {', '.join(server['members'])}"
             )
         return "\n".join(lines)
+
+
+class _Ordered(columns.FormattableColumn[Any]):
+    """A list whose order means something, so that it is not sorted for people."""
+
+    def human_readable(self) -> str:
+        return ", ".join(self._value)
 
 
 @contextlib.contextmanager
@@ -150,6 +158,7 @@ class CreateConsistencySnapshot(command.ShowOne):
             "--require-all",
             action="store_false",
             dest="best_effort",
+            default=False,
             help="Fail unless every server was frozen without a gap (default)",
         )
         mode.add_argument(
@@ -232,7 +241,7 @@ class ListConsistencySnapshot(command.Lister):
                 str(group.status),
                 group.consistency,
                 group.backup_status and str(group.backup_status),
-                format_columns.ListColumn([server.name for server in group.servers]),
+                _Ordered([server.name for server in group.servers]),
                 group.header.created_at,
             )
             for group in groups
@@ -264,23 +273,25 @@ class ShowConsistencySnapshot(command.ShowOne):
             "backup_status": group.backup_status and str(group.backup_status),
             "created_at": group.header.created_at,
             "properties": format_columns.DictColumn(group.properties),
-            "servers": format_columns.ListColumn(
-                [f"{server.name}={server.id}" for server in group.servers]
-            ),
-            "members": format_columns.ListColumn(_members(group)),
+            "servers": _Ordered([f"{one.name}={one.id}" for one in group.servers]),
+            "members": _Ordered(list(_members(group))),
         }
         return tuple(fields), tuple(fields.values())
 
 
 def _members(group: catalog.Group) -> Iterator[str]:
-    for number, disk in sorted(group.disks.items()):
+    for number, disk in group.disks.items():
         for found in (group.cuts.get(number), group.backups.get(number)):
             if found:
                 yield f"{disk.title}={found.title} ({found.status})"
 
 
 class DeleteConsistencySnapshot(command.Command):
-    """Delete consistency snapshot(s) with all their snapshots, backups and images."""
+    """Delete consistency snapshot(s) with all their snapshots, backups and images.
+
+    The data of backups goes, too: a cloud that they were replicated to cannot restore
+    them any more.
+    """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser with the options of this command."""
@@ -374,6 +385,5 @@ class RestoreConsistencySnapshot(command.Lister):
                 conn, group, new_addresses=parsed_args.new_addresses, observe=observe
             )
         return ("ID", "Name", "Original", "Disks"), [
-            (one.id, one.name, one.original, format_columns.ListColumn(one.disks))
-            for one in made
+            (one.id, one.name, one.original, _Ordered(one.disks)) for one in made
         ]
