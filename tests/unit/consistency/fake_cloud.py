@@ -82,6 +82,7 @@ class FakeCloud(http_cloud.HttpCloud):
         self._faults = []
         self._counter = itertools.count(1)
         self._due = []
+        self._later = []
         self._wake = threading.Condition(self.lock)
         self._closed = threading.Event()
         self.images = fake_images.Images(self)
@@ -153,10 +154,20 @@ class FakeCloud(http_cloud.HttpCloud):
     def tell(self, *entry):
         self.log.append(entry)
         self._wake.notify_all()
+        ready = [later for later in self._later if later[0] == entry]
+        self._later = [later for later in self._later if later[0] != entry]
+        for _entry, function, args in ready:
+            self.after(0, function, *args)
 
     def after(self, delay, function, *args):
-        """Run a function with the lock: now, or in ``delay`` seconds."""
-        if delay <= 0:
+        """Run a function with the lock: in some seconds, or once something happened.
+
+        :param delay: seconds, or the entry of the log that is waited for
+        """
+        if isinstance(delay, tuple) and delay not in self.log:
+            self._later.append((delay, function, args))
+            return
+        if isinstance(delay, tuple) or delay <= 0:
             function(*args)
             return
         due = time.monotonic() + delay

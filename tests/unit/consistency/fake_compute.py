@@ -39,10 +39,10 @@ class Server:
     :ivar image: ID of the image that it boots from, None for a volume
     :ivar image_properties: what images made of it inherit
     :ivar disks: (volume ID, whether it goes with the server) in the order of devices
-    :ivar freeze_takes: seconds; so are thaw_takes, copy_takes and upload_takes
+    :ivar freeze_takes: see :meth:`FakeCloud.after`; so are thaw_takes, copy_takes and
+        upload_takes
     :ivar freeze_fails: why a quiesce ends with Error
     :ivar unfit: why every unquiesce ends with Error
-    :ivar thaws_after: seconds from the freeze until the window breaks by itself
     :ivar image_fails: an image of it fails when it is cut
     """
 
@@ -56,18 +56,18 @@ class Server:
     security_groups: list = dataclasses.field(default_factory=lambda: ["default"])
     config_drive: bool = False
     zone: str | None = None
+    metadata: dict = dataclasses.field(default_factory=dict)
     status: str = "ACTIVE"
     task: str | None = None
     locked: bool = False
     window: Window | None = None
     actions: dict = dataclasses.field(default_factory=dict)
-    freeze_takes: float = 0
-    thaw_takes: float = 0
-    copy_takes: float = 0
-    upload_takes: float = 0
+    freeze_takes: float | tuple = 0
+    thaw_takes: float | tuple = 0
+    copy_takes: float | tuple = 0
+    upload_takes: float | tuple = 0
     freeze_fails: str | None = None
     unfit: str | None = None
-    thaws_after: float | None = None
     image_fails: bool = False
 
     @property
@@ -80,7 +80,7 @@ class Compute:
 
     :ivar timeouts: that of the last quiesce, by the server's name
     :ivar fails_to_boot: names of servers that end in ERROR
-    :ivar boot_takes: seconds
+    :ivar boot_takes: see :meth:`FakeCloud.after`, by the server's name
     """
 
     path = "compute"
@@ -96,7 +96,7 @@ class Compute:
         self.zones = ["nova"]
         self.timeouts = {}
         self.fails_to_boot = set()
-        self.boot_takes = 0
+        self.boot_takes = {}
 
     def add(self, name, **behaviour):
         """Add a server whose root disk is made of an image."""
@@ -143,6 +143,11 @@ class Compute:
         with self.cloud.lock:
             return [s for s in self.servers.values() if s.name == name]
 
+    def break_window(self, server, reason):
+        """End the window of a server as its host does, or somebody with the right."""
+        with self.cloud.lock:
+            self._break(server, server.window, reason)
+
     def frozen(self):
         """Return the names of the servers that are frozen, or are about to be."""
         with self.cloud.lock:
@@ -168,7 +173,12 @@ class Compute:
         if parts[1:] in ([], ["detail"]):
             wanted = request.query.get("name", "")
             found = [s for s in self.servers.values() if re.search(wanted, s.name)]
-            return 200, {"servers": [self._view(s, version) for s in found]}
+            views = [self._view(server, version) for server in found]
+            answer, marker = self.cloud.page("servers", views, request.query)
+            if marker:
+                href = f"{self.cloud.url}{request.path}?marker={marker}"
+                answer["servers_links"] = [{"rel": "next", "href": href}]
+            return 200, answer
         server = self.servers.get(parts[1])
         if server is None:
             raise refusal.not_found(f"Instance {parts[1]}")
@@ -222,7 +232,7 @@ class Compute:
             "name": server.name,
             "status": server.status,
             "OS-EXT-STS:task_state": server.task,
-            "metadata": {},
+            "metadata": server.metadata,
             "image": {"id": server.image, "links": []} if server.image else "",
             "flavor": {"id": flavor["id"], "links": []},
             "addresses": self._addresses(ports),
@@ -320,13 +330,12 @@ class Compute:
         window.frozen = datetime.datetime.now(datetime.UTC)
         self.cloud.tell("freeze", server.name)
         self._end(server, window.request_id, None)
-        after, reason = window.timeout, "it was not unquiesced in time"
-        if server.thaws_after is not None:
-            after, reason = server.thaws_after, "the server was rebooted"
-        self.cloud.after(after, self._break, server, window, reason)
+        reason = "it was not unquiesced in time"
+        self.cloud.after(window.timeout, self._break, server, window, reason)
 
     def _break(self, server, window, reason):
-        if server.window is window and window.status == "quiesced":
+        ours = server.window is window and window.status == "quiesced"
+        if ours and not window.broken:
             window.broken = reason
             self.cloud.tell("thaw by itself", server.name)
             own = f"req-own-{self.cloud.count()}"
@@ -406,9 +415,12 @@ class Compute:
             self.cloud.images.fill(image, f"disk of {server.name}".encode())
             self.cloud.tell("image saved", server.name)
         server.task = tasks[0] if tasks else None
-        takes = {"image_snapshot": server.copy_takes}
+        takes = {
+            "image_snapshot": server.copy_takes,
+            "image_uploading": server.upload_takes,
+        }
         if server.task:
-            delay = takes.get(server.task, server.upload_takes / 2)
+            delay = takes.get(server.task, 0)
             self.cloud.after(delay, self._step_image, server, image, tasks[1:])
 
     # Boot and delete.
@@ -423,6 +435,7 @@ class Compute:
             flavor=flavors[body["flavorRef"]],
             config_drive=bool(body.get("config_drive")),
             zone=body.get("availability_zone"),
+            metadata=body.get("metadata") or {},
             security_groups=[g["name"] for g in body.get("security_groups") or ()],
             status="BUILD",
         )
@@ -441,7 +454,7 @@ class Compute:
             self.connect(server, volume, self.next_device(server), goes_too)
         self.cloud.network.plug(server.id, body.get("networks"))
         self.cloud.tell("boot", server.name)
-        self.cloud.after(self.boot_takes, self._booted, server)
+        self.cloud.after(self.boot_takes.get(server.name, 0), self._booted, server)
         return 202, {"server": {"id": server.id, "links": [], "adminPass": "x"}}
 
     def _take_image(self, server, reference, mapping):

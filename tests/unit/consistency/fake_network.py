@@ -171,6 +171,7 @@ class Network:
         made = {
             "id": self.cloud.new_id(f"port-{addresses[0]}"),
             "name": body.get("name", ""),
+            "description": body.get("description", ""),
             "network_id": network["id"],
             "mac_address": mac,
             "device_id": "",

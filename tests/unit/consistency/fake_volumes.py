@@ -27,7 +27,7 @@ class Volume:
     """One volume; the attributes say how it is and how it behaves.
 
     :ivar content: what it holds, which snapshots, backups and restores carry along
-    :ivar snapshot_takes: seconds; so do backup_takes and restore_takes
+    :ivar snapshot_takes: see :meth:`FakeCloud.after`; so is backup_takes
     :ivar snapshot_ends: status in which its snapshots end; ``creating`` for never
     :ivar backup_ends: status in which its backups end
     :ivar snapshots_stay: its snapshots cannot be deleted
@@ -46,10 +46,10 @@ class Volume:
     image_metadata: dict = dataclasses.field(default_factory=dict)
     servers: list = dataclasses.field(default_factory=list)
     snapshot_id: str | None = None
-    snapshot_takes: float = 0
+    snapshot_takes: float | tuple = 0
     snapshot_ends: str = "available"
     snapshots_stay: bool = False
-    backup_takes: float = 0
+    backup_takes: float | tuple = 0
     backup_ends: str = "available"
     backups_stay: bool = False
 
@@ -355,6 +355,8 @@ class Volumes:
         volume = self._volume(body["volume_id"])
         if "metadata" in body and version < (3, 43):
             raise refusal.Refusal(400, "Additional properties are not allowed.")
+        if "availability_zone" in body and version < (3, 51):
+            raise refusal.Refusal(400, "Additional properties are not allowed.")
         _check_metadata(body.get("metadata"))
         snapshot = None
         if body.get("snapshot_id"):
@@ -376,6 +378,7 @@ class Volumes:
             "size": volume.size,
             "created_at": _now(),
             "data_timestamp": taken,
+            "availability_zone": body.get("availability_zone"),
             "fail_reason": None,
             "metadata": dict(body.get("metadata") or {}),
             # Not shown:

@@ -129,6 +129,15 @@ def test_a_group_without_backups_is_refused(other, servers, create, bring):
     assert other.log == []
 
 
+def test_a_group_of_images_alone_needs_no_backup(cloud, other, create, there, bring):
+    cloud.compute.add("cache")
+    create([["cache"]], name="daily")
+    assert bring().status == "available"
+    restore.restore(there, catalog.find(there, "daily"))
+    (cache,) = other.compute.by_name("cache")
+    assert other.images.data[cache.image] == b"disk of cache"
+
+
 @pytest.mark.parametrize(
     ("which", "policy"),
     [("source", "backup:export-import"), ("target", "backup:backup-import")],

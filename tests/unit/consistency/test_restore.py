@@ -144,7 +144,7 @@ def test_disks_come_back_in_the_order_of_their_devices(cloud, create, conn, make
 
 
 def test_servers_are_started_in_the_order_of_the_freeze(cloud, daily, make):
-    cloud.compute.boot_takes = 0.1
+    cloud.compute.boot_takes["web"] = 0.1
     make()
     assert cloud.events("boot", "booted") == [
         ("boot", "web"),
@@ -155,17 +155,17 @@ def test_servers_are_started_in_the_order_of_the_freeze(cloud, daily, make):
 
 
 def test_servers_of_one_stage_are_started_at_the_same_time(
-    cloud, servers, create, conn, make
+    cloud, servers, create, conn, make, monkeypatch
 ):
+    monkeypatch.setattr(restore, "_BOOT_LIMIT", 5)
     create([["web", "db"]], name="daily")
     for server in servers.values():
         conn.compute.delete_server(server.id)
     cloud.network.ports.clear()
-    cloud.compute.boot_takes = 0.5
-    make()
-    assert [verb for verb, _ in cloud.events("boot", "booted")] == [
-        *("boot", "boot", "booted", "booted"),
-    ]
+    # Whichever comes first waits for the other.
+    for name, other in (("web", "db"), ("db", "web")):
+        cloud.compute.boot_takes[name] = ("boot", other)
+    assert len(make()) == 2
 
 
 def test_snapshots_are_preferred_to_backups(cloud, daily, make):
@@ -199,6 +199,13 @@ def test_a_volume_type_of_the_group_is_kept_if_it_is_there(cloud, daily, make):
     cloud.volumes.types.append("else")
     make()
     assert "ceph" not in {volume.type for volume in made_volumes(cloud)}
+
+
+def test_what_is_made_tells_what_it_is_made_of(cloud, daily, make):
+    make()
+    things = [*cloud.compute.servers.values(), *made_volumes(cloud)]
+    assert len(things) == 4
+    assert {one.metadata[restore.RESTORED_FROM] for one in things} == {daily.id}
 
 
 def test_a_server_without_ports_comes_back_without(cloud, create, conn, make):
