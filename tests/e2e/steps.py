@@ -36,10 +36,10 @@ def until(what: str, true: Callable[[], Any], seconds: float = 30) -> Any:
     return value
 
 
-def openstack(*words: str) -> subprocess.CompletedProcess[str]:
+def openstack(*words: str, seconds: float = 180) -> "subprocess.CompletedProcess[str]":
     """Run the client, as the cloud's tenant unless the words name another cloud."""
     return subprocess.run(
-        ["openstack", *words], capture_output=True, text=True, timeout=180
+        ["openstack", *words], capture_output=True, text=True, timeout=seconds
     )
 
 

@@ -75,6 +75,14 @@ def group(cloud: Cloud, tenant: Any) -> Iterator[list[Any]]:
             tenant.compute.delete_server(found)
 
 
+@pytest.fixture(scope="module")
+def still(cloud: Cloud, group: list[Any]) -> list[Any]:
+    """The group with its writers stopped, which takes no time from the cloud."""
+    for server in group:
+        cloud.guest_output(server.id, "/bin/killall", "-STOP", "writer")
+    return group
+
+
 @pytest.fixture
 def removed(tenant: Any) -> Iterator[None]:
     """Leave no consistency snapshot behind."""
@@ -183,18 +191,18 @@ def test_cut_keeps_the_order_and_boots(
         discard(tenant, made)
 
 
-def test_killed_at_each_step(cloud: Cloud, tenant: Any, group: list[Any]) -> None:
+def test_killed_at_each_step(cloud: Cloud, tenant: Any, still: list[Any]) -> None:
     """Within the deadline all are thawed; no half snapshot is listed as good."""
     timeout, step = 6, 0
     while True:
         begin = time.monotonic()
-        done = run_client(step, signal.SIGKILL, timeout, f"killed-{step}", group)
+        done = run_client(step, signal.SIGKILL, timeout, f"killed-{step}", still)
         if done.returncode == 0:
             break
         assert done.returncode == -signal.SIGKILL, done.stderr
         steps.until(
             f"all thawed after a kill at step {step}",
-            lambda: thawed(cloud, tenant, group),
+            lambda: thawed(cloud, tenant, still),
             # the last one may have been asked right before the kill
             begin + 20 + timeout - time.monotonic(),
         )
@@ -214,11 +222,11 @@ def test_killed_at_each_step(cloud: Cloud, tenant: Any, group: list[Any]) -> Non
 
 
 def run_client(
-    step: int, number: signal.Signals, timeout: int, name: str, group: list[Any]
+    step: int, number: signal.Signals, timeout: int, name: str, servers: list[Any]
 ) -> "subprocess.CompletedProcess[str]":
     words = [str(step), str(int(number)), str(timeout), name]
     return subprocess.run(
-        [sys.executable, "-c", _CLIENT, *words, *(one.id for one in group)],
+        [sys.executable, "-c", _CLIENT, *words, *(one.id for one in servers)],
         capture_output=True,
         text=True,
         timeout=120,
@@ -231,63 +239,63 @@ def run_client(
     ids=["freezing", "cutting"],
 )
 def test_interrupted(
-    cloud: Cloud, tenant: Any, group: list[Any], step: int, number: signal.Signals
+    cloud: Cloud, tenant: Any, still: list[Any], step: int, number: signal.Signals
 ) -> None:
     """All are thawed at once, and nothing is left."""
     begin = time.monotonic()
-    done = run_client(step, number, 300, "interrupted", group)
+    done = run_client(step, number, 300, "interrupted", still)
     assert time.monotonic() - begin < 100
     assert done.returncode == 1
     assert f"Interrupted by {number.name}" in done.stderr
     assert "Nothing of it is left" in done.stderr
-    assert thawed(cloud, tenant, group)
+    assert thawed(cloud, tenant, still)
     assert parts_left(tenant) == []
 
 
 @pytest.fixture
-def failing_hook(cloud: Cloud, group: list[Any]) -> Iterator[Any]:
+def failing_hook(cloud: Cloud, still: list[Any]) -> Iterator[Any]:
     """The second guest, whose hook refuses the freeze."""
-    cloud.guest_output(group[1].id, "/bin/touch", "/run/hook-fail")
-    yield group[1]
-    cloud.guest_output(group[1].id, "/bin/rm", "/run/hook-fail")
+    cloud.guest_output(still[1].id, "/bin/touch", "/run/hook-fail")
+    yield still[1]
+    cloud.guest_output(still[1].id, "/bin/rm", "/run/hook-fail")
 
 
 def test_a_hook_that_fails_undoes_all(
-    cloud: Cloud, tenant: Any, group: list[Any], failing_hook: Any
+    cloud: Cloud, tenant: Any, still: list[Any], failing_hook: Any
 ) -> None:
     """The first server is thawed, the third one was never frozen, nothing is left."""
-    consoles = [cloud.console_log(server.id).read_text() for server in group]
-    done = create([server.id for server in group])
+    consoles = [cloud.console_log(server.id).read_text() for server in still]
+    done = create([server.id for server in still])
     assert done.returncode == 1
     assert f"{failing_hook.name}: " in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
-    assert thawed(cloud, tenant, group)
+    assert thawed(cloud, tenant, still)
     assert parts_left(tenant) == []
     freezes = [
         cloud.console_log(server.id).read_text()[len(before) :].count("H freeze")
-        for server, before in zip(group, consoles, strict=True)
+        for server, before in zip(still, consoles, strict=True)
     ]
     assert freezes == [1, 1, 0]
 
 
 @pytest.mark.usefixtures("removed")
 def test_best_effort_keeps_what_is_not_proved(
-    cloud: Cloud, tenant: Any, group: list[Any], failing_hook: Any
+    cloud: Cloud, tenant: Any, still: list[Any], failing_hook: Any
 ) -> None:
     """The snapshot is partial, and says of which server and why."""
-    done = create([server.id for server in group], "--best-effort")
+    done = create([server.id for server in still], "--best-effort")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["consistency"] == "partial"
     assert [one["consistent"] for one in told["servers"]] == [True, False, True]
     assert "not quiesced" in told["servers"][1]["reason"]
-    assert thawed(cloud, tenant, group)
+    assert thawed(cloud, tenant, still)
     (found,) = catalog.find_all(tenant)
     assert (found.status, found.consistency) == ("available", "partial")
 
 
 def test_a_guest_that_reboots_breaks_the_group(
-    cloud: Cloud, tenant: Any, group: list[Any]
+    cloud: Cloud, tenant: Any, still: list[Any]
 ) -> None:
     """The window of one guest had a gap: the snapshots of all are removed."""
     cut = []
@@ -295,49 +303,49 @@ def test_a_guest_that_reboots_breaks_the_group(
     def observe(step: report.Step) -> None:
         if step.kind is report.Kind.CUT:
             if not cut:
-                words = [*cloud.virsh(cloud.find_host(group[2].id)), "domfsthaw"]
-                subprocess.run([*words, group[2].id], check=True, timeout=30)
+                words = [*cloud.virsh(cloud.find_host(still[2].id)), "domfsthaw"]
+                subprocess.run([*words, still[2].id], check=True, timeout=30)
             cut.append(step.what)
 
-    stages = [[group[0].id], [group[1].id, group[2].id]]
+    stages = [[still[0].id], [still[1].id, still[2].id]]
     with pytest.raises(errors.GroupFailed) as raised:
         transaction.create(tenant, stages, timeout=60, observe=observe)
     assert len(cut) == 4
-    assert list(raised.value.reasons) == [group[2].name]
+    assert list(raised.value.reasons) == [still[2].name]
     assert raised.value.left == []
-    assert thawed(cloud, tenant, group)
+    assert thawed(cloud, tenant, still)
     assert parts_left(tenant) == []
 
 
 def test_a_plan_that_takes_too_long_fails(
-    cloud: Cloud, tenant: Any, group: list[Any]
+    cloud: Cloud, tenant: Any, still: list[Any]
 ) -> None:
     """The deadline of the group is that of each server."""
-    cloud.guest_output(group[2].id, "/bin/sh", "-c", "echo 4 >/run/hook-slow")
+    cloud.guest_output(still[2].id, "/bin/sh", "-c", "echo 4 >/run/hook-slow")
     begin = time.monotonic()
     try:
         with pytest.raises(errors.GroupFailed):
-            transaction.create(tenant, [[server.id] for server in group], timeout=3)
+            transaction.create(tenant, [[server.id] for server in still], timeout=3)
         assert time.monotonic() - begin < 60
-        steps.until("all thawed", lambda: thawed(cloud, tenant, group), 20)
+        steps.until("all thawed", lambda: thawed(cloud, tenant, still), 20)
         assert parts_left(tenant) == []
     finally:
-        cloud.guest_output(group[2].id, "/bin/rm", "/run/hook-slow")
+        cloud.guest_output(still[2].id, "/bin/rm", "/run/hook-slow")
 
 
 def test_a_frozen_server_of_somebody_else_is_left_alone(
-    cloud: Cloud, tenant: Any, group: list[Any]
+    cloud: Cloud, tenant: Any, still: list[Any]
 ) -> None:
     """It is refused before anything is frozen, and stays frozen."""
-    steps.quiesce(tenant, group[2])
+    steps.quiesce(tenant, still[2])
     try:
-        done = create([server.id for server in group])
+        done = create([server.id for server in still])
         assert done.returncode == 1
         assert "quiesced already: unquiesce it first" in done.stderr
-        assert steps.status(tenant, group[2]) == "quiesced"
-        assert thawed(cloud, tenant, group[:2])
+        assert steps.status(tenant, still[2]) == "quiesced"
+        assert thawed(cloud, tenant, still[:2])
     finally:
-        steps.unquiesce(tenant, group[2])
+        steps.unquiesce(tenant, still[2])
 
 
 @pytest.mark.usefixtures("removed")

@@ -173,6 +173,7 @@ def test_the_data_goes_along_and_comes_back(guest: Guest, listener: Listener) ->
     guest.assert_back()
 
 
+@pytest.mark.long
 def test_confirm_and_the_way_back_to_the_first_host(guest: Guest) -> None:
     for host in ("cmp2", "cmp1"):
         move = ["--copy-pmem-devices", "--host", host, "--wait", guest.id]
@@ -186,6 +187,7 @@ def test_confirm_and_the_way_back_to_the_first_host(guest: Guest) -> None:
     guest.assert_back()
 
 
+@pytest.mark.long
 def test_a_stopped_server_is_moved_stopped(guest: Guest) -> None:
     guest.admin.compute.stop_server(guest.id)
     guest.until("SHUTOFF")
@@ -265,6 +267,7 @@ def test_a_daxio_that_fails(
     guest.assert_back()
 
 
+@pytest.mark.long
 def test_a_daxio_that_hangs(guest: Guest) -> None:
     with guest.cloud.daxio_fault("cmp2", only="output", hang=1):
         fails(guest, guest.order(), r"more than|did not end")
@@ -278,6 +281,7 @@ def test_a_network_cut_in_the_middle(guest: Guest, slow: None) -> None:
         fails(guest, request, "ssh ended with 255")
 
 
+@pytest.mark.long
 def test_no_way_to_the_destination(guest: Guest) -> None:
     with guest.cloud.cut_ssh("cmp2"):
         fails(guest, guest.order(), "ssh")
@@ -313,6 +317,7 @@ def test_the_destination_killed_before_it_finishes(guest: Guest, slow: None) -> 
     guest.assert_back()
 
 
+@pytest.mark.long
 def test_the_destination_killed_while_it_finishes(guest: Guest) -> None:
     guest.order()
     steps.until(
@@ -325,6 +330,7 @@ def test_the_destination_killed_while_it_finishes(guest: Guest) -> None:
     guest.assert_back()
 
 
+@pytest.mark.long
 def test_a_destination_that_cannot_start_the_guest(guest: Guest) -> None:
     guest.cloud.stop("libvirtd-cmp2")
     try:
@@ -348,6 +354,7 @@ def stopped(cloud: Cloud, service: str) -> Iterator[None]:
         cloud.kill(service, signal.SIGCONT)
 
 
+@pytest.mark.long
 def test_the_conductor_gone_for_a_while(guest: Guest, slow: None) -> None:
     copying = guest.copying()
     request = guest.order()
@@ -372,6 +379,7 @@ def test_the_conductor_gone_for_a_while(guest: Guest, slow: None) -> None:
     guest.assert_back()
 
 
+@pytest.mark.long
 def test_rabbitmq_restarted_in_the_middle(guest: Guest, slow: None) -> None:
     copying = guest.copying()
     request = guest.order()
