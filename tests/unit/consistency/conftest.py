@@ -15,7 +15,7 @@
 import pytest
 
 from nova_ext.consistency import catalog, parts, restore, transaction
-from tests.unit import http_cloud
+from tests.unit import http_cloud, openstack_cli
 from tests.unit.consistency import fake_cloud, shop
 
 
@@ -94,3 +94,10 @@ def create(conn):
 def find(conn):
     """Return the way to a group of the first cloud, by name or ID."""
     return lambda name: catalog.find(conn, name)
+
+
+@pytest.fixture
+def run_openstack(cloud, tmp_path, tmp_path_factory):
+    """Return a runner of the real ``openstack`` program against the first cloud."""
+    caches = tmp_path_factory.getbasetemp()
+    return openstack_cli.Program(cloud.credentials, tmp_path, caches)
