@@ -74,8 +74,8 @@ def test_restored_at_a_second_site(
             *(*options, "--backup", "--backup-availability-zone", "s3"),
         )
     assert done.returncode == 0, done.stderr
-    for one in ids:  # leave the machine's time to the cloud
-        cloud.guest_output(one, "/bin/killall", "-STOP", "writer")
+    for one in ids:
+        chain.hush(cloud, one)
     assert json.loads(done.stdout)["consistency"] == "group"
     there = catalog.find(tenant, "dr")
     assert (there.snapshot_status, there.backup_status) == ("available", "available")

@@ -32,6 +32,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from aiolib import chain
 from aiolib.client import Cloud
 from nova_ext.consistency import catalog, report, transaction
 
@@ -106,7 +107,7 @@ def _guests(cloud: Cloud, tenant: Any, count: int) -> Iterator[list[Any]]:
         for number in range(count):
             server = cloud.boot(tenant, f"bench-group-{number}", boot_from="rbd")
             made.append(server)
-            cloud.guest_output(server.id, "/bin/killall", "-STOP", "writer")
+            chain.hush(cloud, server.id)
         yield made
     finally:
         for server in tenant.compute.servers(name="^bench-group-"):
