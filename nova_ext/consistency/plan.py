@@ -92,10 +92,10 @@ def make(
             f"{odd[0]!r} cannot be the name of a property: use 1 to 255 letters, "
             "digits, blanks and the characters - _ : . only."
         )
+    if not stages or not all(stage and all(stage) for stage in stages):
+        raise errors.PlanError("A group needs a server in each place: name servers.")
     found = [[client.find(conn, server)[0] for server in stage] for stage in stages]
     ids = [server for stage in found for server in stage]
-    if not ids or not all(found):
-        raise errors.PlanError("A group needs a server in each place: name servers.")
     if len(set(ids)) < len(ids):
         raise errors.PlanError("A server is given more than once: name each once.")
     planned = [
