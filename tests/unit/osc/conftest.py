@@ -13,15 +13,12 @@
 """A small cloud: as much of nova and glance as a CLI asks."""
 
 import dataclasses
-import pathlib
 import re
-import subprocess
-import sys
 
 import pytest
 from keystoneauth1 import discover
 
-from tests.unit import http_cloud
+from tests.unit import http_cloud, openstack_cli
 
 EVENTS = {
     "quiesce": "compute_quiesce_instance",
@@ -251,26 +248,4 @@ def clock(monkeypatch):
 @pytest.fixture
 def run_openstack(credentials, tmp_path, tmp_path_factory):
     """Return a runner of the real ``openstack`` program against the fake cloud."""
-    script = pathlib.Path(sys.executable).with_name("openstack")
-    environment = {
-        "HOME": str(tmp_path),
-        "PATH": str(script.parent),
-        "COLUMNS": "200",
-        "OS_REGION_NAME": "RegionOne",
-        **{f"OS_{name.upper()}": value for name, value in credentials.items()},
-    }
-
-    def run(*arguments, program=(str(script),)):
-        # stevedore remembers entry points on disk: programs must not share that.
-        cache = tmp_path_factory.getbasetemp() / f"cache-{len(program)}"
-        return subprocess.run(
-            [*program, *arguments],
-            env={**environment, "XDG_CACHE_HOME": str(cache)},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-
-    return run
+    return openstack_cli.Program(credentials, tmp_path, tmp_path_factory.getbasetemp())

@@ -12,34 +12,21 @@
 
 """What the two commands do with one server and with several."""
 
-import io
+import functools
 import json
-import types
 
 import pytest
 from osc_lib import exceptions
 
 from nova_ext import client
 from nova_ext.osc.v1 import server_quiesce
+from tests.unit import openstack_cli
 
 
 @pytest.fixture
 def run(conn):
     """Return a runner: real parser, real command, the connection of the fake cloud."""
-
-    def run(kind, *arguments):
-        out = io.StringIO()
-        app = types.SimpleNamespace(
-            client_manager=types.SimpleNamespace(nova_ext=conn),
-            command_manager=types.SimpleNamespace(namespace="openstack.cli"),
-            stdout=out,
-        )
-        command = kind(app, None)
-        status = command.run(command.get_parser("openstack").parse_args(arguments))
-        assert not status
-        return out.getvalue()
-
-    return run
+    return functools.partial(openstack_cli.here, conn)
 
 
 @pytest.fixture
