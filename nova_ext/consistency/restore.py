@@ -376,11 +376,7 @@ class _Restore:
         """Return the IDs that are known, and those of what bears our mark."""
 
         def look() -> list[str]:
-            return [
-                one.id
-                for one in find()
-                if self._id == _mark_of(one)
-            ]
+            return [one.id for one in find() if self._id == _mark_of(one)]
 
         title = f"Looking for each {what} of this restore"
         found: list[str] = []
