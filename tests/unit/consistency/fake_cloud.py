@@ -43,7 +43,8 @@ class Fault:
     :ivar skip: how many of them go well before
     :ivar refuse: code and message of the answer; nothing is done then
     :ivar hang: seconds until anything is done
-    :ivar lost: it is done, and the connection ends without an answer
+    :ivar lost: it is done, and the connection ends without an answer; or the code and
+        message of the answer that comes instead
     """
 
     pattern: str
@@ -51,7 +52,7 @@ class Fault:
     skip: int = 0
     refuse: tuple[int, str] | None = None
     hang: float = 0
-    lost: bool = False
+    lost: bool | tuple[int, str] = False
 
     def strikes(self, text):
         if self.times == 0 or not re.search(self.pattern, text):
@@ -204,8 +205,10 @@ class FakeCloud(http_cloud.HttpCloud):
             if answer is None:
                 self.unknown.append(text)
                 answer = _error(404, f"The fake cloud does not know {text}.")
-        if any(fault.lost for fault in faults):
-            raise http_cloud.NoAnswer
+        if lost := next((fault.lost for fault in faults if fault.lost), None):
+            if lost is True:
+                raise http_cloud.NoAnswer
+            answer = _error(*lost)
         code, body, *more = answer
         return code, body, {**headers, **dict(*more)}
 

@@ -11,6 +11,7 @@
 #    under the License.
 
 import threading
+import time
 
 import pytest
 
@@ -303,6 +304,25 @@ def test_a_failing_backup_removes_the_snapshots_too(cloud, servers, create):
     assert shop.undone(cloud)
 
 
+def test_a_backup_that_hangs_does_not_hold_up_the_way_back(
+    cloud, servers, create, monkeypatch
+):
+    monkeypatch.setattr(parts.delete, "__defaults__", (0.2,))
+    shop.volume(cloud, "db-vda").backup_ends = "creating"
+
+    def observe(step):
+        if step.kind == "backed_up":
+            raise Boom
+
+    begin = time.monotonic()
+    with pytest.raises(errors.GroupFailed) as caught:
+        create(backup=True, observe=observe)
+    assert time.monotonic() - begin < transaction._SETTLE / 2
+    assert shop.parts(cloud) == ["backup db-vda"]
+    (left,) = cloud.volumes.backups
+    assert [one.partition(":")[0] for one in caught.value.left] == [f"backup {left}"]
+
+
 def test_what_cannot_be_deleted_is_listed_and_the_rest_is_deleted(
     cloud, servers, create
 ):
@@ -381,11 +401,54 @@ def test_a_server_that_cannot_be_thawed_is_named(cloud, servers, create, monkeyp
     assert shop.undone(cloud)
 
 
+def test_a_server_deleted_while_frozen_undoes_all(cloud, servers, create, conn):
+    def observe(step):
+        if step.kind == "thawing" and step.what == "db":
+            conn.compute.delete_server(servers["db"].id)
+
+    with pytest.raises(errors.GroupFailed) as caught:
+        create(observe=observe)
+    assert caught.value.reasons.keys() == {"db"}
+    assert caught.value.frozen == []
+    assert ("thaw", "web") in cloud.log
+    assert shop.undone(cloud)
+
+
+def test_a_server_locked_while_frozen_is_waited_for_until_its_deadline(
+    cloud, servers, create
+):
+    def observe(step):
+        if step.kind == "committed":
+            raise AssertionError("it is no success")
+        servers["db"].locked = step.kind in ("cutting", "cut", "thawing", "thawed")
+
+    with pytest.raises(errors.GroupFailed) as caught:
+        create(timeout=2, observe=observe)
+    assert caught.value.frozen == []
+    assert ("thaw by itself", "db") in cloud.log
+    assert shop.undone(cloud)
+
+
+def test_two_servers_of_one_name_are_told_apart_by_id(cloud, create, find):
+    twins = [cloud.compute.add_on_volume("db") for _ in range(2)]
+    made = create([[twin.id] for twin in twins], name="twins")
+    assert [server.id for server in made.servers] == [twin.id for twin in twins]
+    assert [server.id for server in find("twins").servers] == [t.id for t in twins]
+    twins[1].unfit = "a gap in the second"
+    with pytest.raises(errors.GroupFailed, match="a gap in the second"):
+        create([[twin.id] for twin in twins])
+
+
 # Answers that got lost.
 
 
-def test_a_freeze_whose_answer_is_lost_is_thawed(cloud, servers, create):
-    cloud.fault("/servers/db/action quiesce", lost=True)
+#: No answer at all, and those of a proxy or an API that did not wait long enough.
+LOST = [True, (504, "Gateway Timeout"), (500, "oops")]
+
+
+@pytest.mark.parametrize("lost", [*LOST, (409, "compute does not answer")])
+def test_a_freeze_whose_answer_is_lost_is_thawed(cloud, servers, create, lost):
+    cloud.fault("/servers/db/action quiesce", lost=lost)
     with pytest.raises(errors.GroupFailed) as caught:
         create()
     assert caught.value.frozen == []
@@ -428,12 +491,13 @@ def test_the_freeze_of_somebody_else_is_not_thawed_when_ours_got_lost(
     assert verbs(cloud, "thaw") == [("thaw", "web")]
 
 
+@pytest.mark.parametrize("lost", LOST)
 @pytest.mark.parametrize(
     "what",
     ["POST volume /snapshots web-vdb", "POST .*/servers/web/action createImage"],
 )
-def test_a_cut_whose_answer_is_lost_is_removed(cloud, servers, create, what):
-    cloud.fault(what, lost=True)
+def test_a_cut_whose_answer_is_lost_is_removed(cloud, servers, create, what, lost):
+    cloud.fault(what, lost=lost)
     with pytest.raises(errors.GroupFailed) as caught:
         create()
     assert caught.value.left == []
@@ -442,8 +506,9 @@ def test_a_cut_whose_answer_is_lost_is_removed(cloud, servers, create, what):
     assert shop.undone(cloud)
 
 
-def test_a_thaw_whose_answer_is_lost_is_no_success(cloud, servers, create):
-    cloud.fault("/servers/db/action unquiesce", lost=True)
+@pytest.mark.parametrize("lost", LOST)
+def test_a_thaw_whose_answer_is_lost_is_no_success(cloud, servers, create, lost):
+    cloud.fault("/servers/db/action unquiesce", lost=lost)
     with pytest.raises(errors.GroupFailed, match="db"):
         create()
     assert shop.thawed_in_reverse(cloud)
