@@ -195,7 +195,7 @@ def test_cut_keeps_the_order_and_boots(
 
 def test_killed_at_each_step(cloud: Cloud, tenant: Any, still: list[Any]) -> None:
     """Within the deadline all are thawed; no half snapshot is listed as good."""
-    timeout, step, servers = 10, 0, still[1:]
+    timeout, step, servers = 8, 0, still[1:]
     while True:
         begin = time.monotonic()
         done = run_client(step, signal.SIGKILL, timeout, f"killed-{step}", servers)

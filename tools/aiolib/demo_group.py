@@ -14,8 +14,8 @@
 
 Each guest writes with every record the newest number that the next guest has synced.
 A disk that has heard of a number which the next disk does not have is the proof of an
-inconsistent cut. First the disks are cut without quiesce, ten times, one after the other
-in any order, as a program does that knows of no group; then with it.
+inconsistent cut. First the disks are cut without quiesce, ten times, one after the
+other in any order, as a program does that knows of no group; then with it.
 """
 
 from __future__ import annotations
