@@ -57,8 +57,9 @@ class Leftovers(ConsistencyError):
 class GroupFailed(ConsistencyError):
     """A group operation failed and was undone.
 
-    ``reasons`` tells them by server name, ``left`` what could not be removed, and
-    ``frozen`` which servers may still be frozen, and until when.
+    ``reasons`` tells them by server name, or by ID where names are equal, ``left`` what
+    could not be removed, and ``frozen`` which servers may be frozen until their
+    deadline.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class GroupFailed(ConsistencyError):
         self.frozen = list(frozen)
         parts = [what, *(f"{name}: {why}" for name, why in self.reasons.items())]
         if frozen:
-            parts.append(f"May be frozen: {', '.join(frozen)}.")
+            parts.append(f"May be frozen: {', '.join(frozen)}, until the deadline.")
         if left:
             parts.append(f"Could not be removed: {'; '.join(left)}")
         else:

@@ -165,7 +165,7 @@ def decode(metadata: Mapping[str, str]) -> tuple[Header, Disk]:
     }
     try:
         return _header(own), _disk(own)
-    except (KeyError, TypeError) as exc:
+    except KeyError as exc:
         raise ValueError(f"the facts are not whole: {exc}") from exc
 
 

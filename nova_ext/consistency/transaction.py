@@ -21,6 +21,7 @@ step stands, and here the thaw has to come before all other undoing and on succe
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from typing import Any
@@ -312,16 +313,20 @@ class _Transaction:
 
     def failure(self, exc: Exception, left: Sequence[str]) -> errors.GroupFailed:
         """Return what to raise for an exception, once all is undone."""
-        reasons = {
-            window.server.name: window.reason
-            for window in self._windows.values()
-            if window.reason
-        }
+        names = Counter(server.name for server in self._plan.servers)
+        reasons = {}
+        frozen = []
+        for window in self._windows.values():
+            server = window.server
+            title = server.name if names[server.name] == 1 else server.id
+            if window.reason:
+                reasons[title] = window.reason
+            if window.mine:
+                frozen.append(title)
         why = parts.reason(exc)
         text = "The consistency snapshot was not made."
         if why not in reasons.values():
             text = f"{text} {why}"
-        frozen = [w.server.name for w in self._windows.values() if w.mine]
         return errors.GroupFailed(text, reasons, left, frozen)
 
     def report(self) -> report.Report:
