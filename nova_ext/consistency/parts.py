@@ -212,6 +212,8 @@ def find(conn: Any, group_id: str | None = None) -> Iterator[Part]:
     every += [_backup(one) for one in storage.backups(details=True)]
     # Nova marks what it makes of a server; a user's images are not looked at.
     wanted = {facts.ID: group_id} if group_id else {"image_type": "snapshot"}
+    # An administrator sees those of every project.
+    wanted["owner"] = conn.session.get_project_id()
     every += [_image(one) for one in conn.image.images(**wanted)]
     for part in every:
         own = part.metadata.get(facts.ID)
