@@ -26,7 +26,6 @@ FULL = (
 
 #: The part that is short enough for every change.
 SHORT = (
-    "functional.libvirt.test_vpmem",
     "unit.compute.test_api",
     "cinder.tests.unit.backup.test_backup",
 )
