@@ -216,6 +216,7 @@ def test_hard_reboot_keeps_the_data(guest: Guest) -> None:
     guest.assert_back()
 
 
+@pytest.mark.long
 def test_delete_before_confirm_and_two_servers_at_once(
     guest: Guest, cloud: Cloud, admin: Any, tenant: Any, boot: Callable[..., Any]
 ) -> None:
@@ -245,6 +246,7 @@ def test_a_host_without_the_extension_is_refused(guest: Guest, admin: Any) -> No
 # What fails, and what is left of it
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("host", "fault", "reason"),
     [
@@ -273,6 +275,7 @@ def test_a_daxio_that_hangs(guest: Guest) -> None:
         fails(guest, guest.order(), r"more than|did not end")
 
 
+@pytest.mark.long
 def test_a_network_cut_in_the_middle(guest: Guest, slow: None) -> None:
     copying = guest.copying()
     request = guest.order()
@@ -297,6 +300,7 @@ def test_the_source_killed_in_the_middle(guest: Guest, slow: None) -> None:
     guest.assert_back()
 
 
+@pytest.mark.long
 def test_the_destination_killed_before_it_finishes(guest: Guest, slow: None) -> None:
     copying = guest.copying()
     request = guest.order()
