@@ -28,8 +28,9 @@ from nova_ext.consistency import errors
 
 T = TypeVar("T")
 
-#: Seconds after which a request that the caller's session has no limit for is given up.
-REQUEST_LIMIT = 60
+#: Seconds after which a request that the caller's session has no limit for is given up:
+#: more than the 60 after which Nova answers when a host is not reached.
+REQUEST_LIMIT = 90
 
 #: How often a thread that waits for others looks whether a signal has arrived, seconds.
 _ATTENTION = 0.05
