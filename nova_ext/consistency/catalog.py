@@ -136,8 +136,8 @@ class Group:
 
 def find_all(conn: Any) -> list[Group]:
     """Return all groups of the project, the oldest first."""
-    waiting.bound_requests(conn)
-    return _group(parts.find(conn))
+    with waiting.bounded_requests(conn):
+        return _group(parts.find(conn))
 
 
 def find(conn: Any, id_or_name: str) -> Group:
@@ -176,7 +176,8 @@ def delete(conn: Any, group: Group) -> None:
             f"Later backups build on those of consistency snapshot {group.name}: "
             "delete them first, the newest first."
         )
-    parts.delete(conn, group.members)
+    with waiting.bounded_requests(conn):
+        parts.delete(conn, group.members)
 
 
 def _group(found: Iterable[parts.Part]) -> list[Group]:

@@ -59,8 +59,13 @@ def replicate(
     :raises errors.PlanError: the group has no backups; nothing has been done
     :raises errors.StepFailed: a record or image could not be brought over
     """
-    waiting.bound_requests(source)
-    waiting.bound_requests(target)
+    with waiting.bounded_requests(source), waiting.bounded_requests(target):
+        return _replicate(source, target, group, observe)
+
+
+def _replicate(
+    source: Any, target: Any, group: catalog.Group, observe: report.Observer
+) -> catalog.Group:
     if group.backup_status is not catalog.Status.AVAILABLE:
         state = group.backup_status or "there is none"
         raise errors.PlanError(

@@ -69,8 +69,7 @@ def restore(
     :raises errors.PlanError: the group cannot be restored here; nothing has been done
     :raises errors.GroupFailed: it failed, and what was made is removed
     """
-    waiting.bound_requests(conn)
-    with waiting.Attention() as attention:
+    with waiting.bounded_requests(conn), waiting.Attention() as attention:
         needs = _Needs(conn, group)
         work = _Restore(conn, group, needs, attention, observe, new_addresses)
         try:

@@ -72,8 +72,7 @@ def create(
     :raises errors.PlanError, nova_ext.client.ClientError: nothing has been done
     :raises errors.GroupFailed: it failed and is undone
     """
-    waiting.bound_requests(conn)
-    with waiting.Attention() as attention:
+    with waiting.bounded_requests(conn), waiting.Attention() as attention:
         planned = plan.make(
             conn,
             stages,

@@ -12,6 +12,7 @@
 
 """Owns how one waits: for the cloud, and for work in other threads."""
 
+import contextlib
 import signal
 import threading
 import time
@@ -36,10 +37,16 @@ REQUEST_LIMIT = 90
 _ATTENTION = 0.05
 
 
-def bound_requests(conn: Any) -> None:
-    """Give the requests of a connection a limit, if its owner gave it none."""
-    if conn.session.timeout is None:
+@contextlib.contextmanager
+def bounded_requests(conn: Any) -> Iterator[None]:
+    """Give a connection's requests a limit meanwhile, if its owner gave them none."""
+    own = conn.session.timeout
+    if own is None:
         conn.session.timeout = float(REQUEST_LIMIT)
+    try:
+        yield
+    finally:
+        conn.session.timeout = own
 
 
 def until(

@@ -360,3 +360,15 @@ def test_find_returns_the_parts_of_one_group(cloud, servers, create, conn):
     made = create(name="daily", backup=True)
     create(name="other", backup=True)
     assert len(list(parts.find(conn, made.id))) == 5
+
+
+def test_the_limit_of_requests_is_the_callers_own_again(conn, servers, create):
+    seen = []
+    create(observe=lambda step: seen.append(conn.session.timeout))
+    catalog.find_all(conn)
+    assert set(seen) == {90}
+    assert conn.session.timeout is None
+    conn.session.timeout = 7
+    create(observe=lambda step: seen.append(conn.session.timeout))
+    assert set(seen) == {90, 7}
+    assert conn.session.timeout == 7
