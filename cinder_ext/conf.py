@@ -1,16 +1,5 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
-"""Owns the options of the ``[backup_notifications]`` group."""
+# SPDX-License-Identifier: Apache-2.0
+"""Owns the options of the group ``[backup_notifications]``."""
 
 import sys
 from typing import Any
@@ -25,9 +14,12 @@ LOG = logging.getLogger(__name__)
 GROUP = cfg.OptGroup(
     "backup_notifications",
     title="Backup notifications",
-    help="What cinder-backup tells about the backups that it creates, restores and "
-    "deletes. Whether and where notifications are sent at all is the matter of "
-    "``[oslo_messaging_notifications]``.",
+    help="""
+Notifications that ``cinder-backup`` emits about the backups that it creates, restores,
+deletes, imports and exports.
+
+``[oslo_messaging_notifications]`` decides whether and where notifications are sent.
+""",
 )
 
 OPTS = [
@@ -35,22 +27,33 @@ OPTS = [
         "format",
         default="unversioned",
         choices=[
-            ("unversioned", "Flat payloads, which Ceilometer reads."),
-            ("versioned", "Versioned objects with a schema."),
-            ("both", "Each notification in both formats, on topics of their own."),
+            ("unversioned", "Flat payloads, which Ceilometer reads"),
+            ("versioned", "Versioned objects with a schema"),
+            ("both", "Each notification in both formats, each on its own topic"),
         ],
         help="""
-Format of the notifications of backups.
+Format of the notifications about backups.
 
-Related options: ``versioned_topic``.
+Related options:
+
+* ``versioned_topic``
 """,
     ),
     cfg.StrOpt(
         "versioned_topic",
         default="versioned_notifications",
         help="""
-Topic of the versioned notifications. It has to differ from
-``[oslo_messaging_notifications] topics``: a consumer of both would count all twice.
+Topic of the versioned notifications.
+
+Possible values:
+
+* The name of a topic that is not among ``[oslo_messaging_notifications] topics``: a
+  consumer that reads one topic in both formats would count each notification twice.
+
+Related options:
+
+* ``format``: the topic is used unless it is ``unversioned``.
+* ``[oslo_messaging_notifications] topics``
 """,
     ),
     cfg.IntOpt(
@@ -59,10 +62,17 @@ Topic of the versioned notifications. It has to differ from
         min=0,
         max=86400,
         help="""
-Seconds that lie at least between two progress notifications of an operation. 0 means
-that only ``min_percent_step`` limits them.
+Minimum number of seconds between two progress notifications of an operation.
 
-Related options: not above ``max_interval``.
+Possible values:
+
+* 0: only ``min_percent_step`` limits progress notifications.
+* A positive number of seconds, up to ``max_interval``.
+
+Related options:
+
+* ``max_interval``: must not be lower.
+* ``min_percent_step``
 """,
     ),
     cfg.IntOpt(
@@ -71,12 +81,17 @@ Related options: not above ``max_interval``.
         min=1,
         max=86400,
         help="""
-Seconds after which a running transfer is heard of again: with its percentage if that
-grew, and with none where the driver shows nothing of its work, as Ceph does between two
-RBD pools. While a known percentage stands still, nothing is sent.
+Maximum number of seconds between two progress notifications of a running transfer.
 
-Related options: not below ``min_interval``. cinder's ``backup_timer_interval`` and
-``backup_*_enable_progress_timer`` have no effect.
+After this time the percentage is reported if it has grown by any amount. A driver that
+does not expose its progress, such as Ceph between two RBD pools, is reported without a
+percentage. Nothing is sent while a known percentage stands still.
+
+Related options:
+
+* ``min_interval``: must not be higher.
+* ``backup_timer_interval`` and ``backup_*_enable_progress_timer`` of Cinder have no
+  effect.
 """,
     ),
     cfg.FloatOpt(
@@ -85,19 +100,31 @@ Related options: not below ``min_interval``. cinder's ``backup_timer_interval`` 
         min=0.01,
         max=100,
         help="""
-Percent of the volume that are worth a progress notification before ``max_interval`` is
-over. A driver that writes chunks is asked after each cinder's
-``backup_object_number_per_notification`` of them.
+Minimum growth of the percentage that is reported before ``max_interval`` has passed.
+
+Possible values:
+
+* A percentage of the volume, from 0.01 to 100.
+
+Related options:
+
+* ``min_interval``, ``max_interval``
+* ``backup_object_number_per_notification`` and its variants of the drivers: after how
+  many chunks a driver that writes chunks is asked for its progress.
 """,
     ),
     cfg.BoolOpt(
         "legacy_progress",
         default=True,
         help="""
-Send each ``backup.create.progress`` a second time under cinder's own name
-``backup.createprogress``, with the right percentage, for those who know that name.
+Send each ``backup.create.progress`` a second time as ``backup.createprogress``, the
+event type that Cinder itself uses, with the correct percentage.
 
-Has no effect on versioned notifications.
+Disable it if no consumer depends on that event type.
+
+Related options:
+
+* ``format``: versioned notifications are never sent twice.
 """,
     ),
     cfg.IntOpt(
@@ -105,32 +132,45 @@ Has no effect on versioned notifications.
         default=3600,
         min=0,
         help="""
-Seconds without any activity after which a backup that is still creating is announced
-with ``backup.create.stalled``, and again after each further ``stall_time``. Such a
-backup waits for a volume service that failed, for a store that does not answer, or
-for its turn (``backup_max_operations``). If somebody has reset its status meanwhile,
-its end is announced instead. 0 turns it off.
+Number of seconds without activity after which ``backup.create.stalled`` is sent for a
+backup that is still being created. It is sent again after each further ``stall_time``.
 
-Activity is noticed once a minute: use a multiple of that.
+Such a backup waits for a volume service that failed, for a backup store that does not
+answer, or for its turn (``backup_max_operations``). If its status has been reset in the
+meantime, the end of the operation is announced instead.
+
+Possible values:
+
+* 0: stalled backups are not reported.
+* A positive number of seconds. Activity is checked once a minute: use a multiple of
+  60.
+
+Related options:
+
+* ``stalled_priority``
 """,
     ),
     cfg.StrOpt(
         "stalled_priority",
         default="warn",
         choices=[
-            ("warn", "The right one, but Ceilometer drops it."),
-            ("info", "For those who read the notifications with Ceilometer."),
+            ("warn", "The appropriate priority, but Ceilometer drops it"),
+            ("info", "For deployments that read the notifications with Ceilometer"),
         ],
         help="""
 Priority of ``backup.create.stalled``.
+
+Related options:
+
+* ``stall_time``
 """,
     ),
     cfg.BoolOpt(
         "include_service_metadata",
         default=True,
         help="""
-Whether payloads say where in the backup store the data lies (``service_metadata``).
-If not, the key is there with null.
+Whether payloads include ``service_metadata``, which says where the data of a backup is
+in the backup store. If disabled, the key is present and null.
 """,
     ),
     cfg.IntOpt(
@@ -139,10 +179,12 @@ If not, the key is there with null.
         min=10,
         max=100000,
         help="""
-How many notifications of a process wait at most while the message bus does not take
-them. Of the progress of an operation only the newest waits. Above the limit progress is
-dropped first and then the oldest; the end of an operation is kept on disk as well and
-is sent when the bus is back.
+Maximum number of notifications that a process keeps in memory while the message bus
+does not accept them.
+
+Only the latest progress of each operation is kept. Above the limit, progress is dropped
+first, then the oldest notification. The end of an operation is also kept on disk, and
+is sent once the bus is back.
 """,
     ),
     cfg.IntOpt(
@@ -151,16 +193,18 @@ is sent when the bus is back.
         min=1,
         max=100,
         help="""
-How often a notification that the message bus did not take is tried again.
+Number of times a notification that the message bus did not accept is sent again.
 
-Takes the place of ``[oslo_messaging_notifications] retry`` for backups.
+Related options:
+
+* ``[oslo_messaging_notifications] retry``: is not used for backups.
 """,
     ),
 ]
 
 
 def register_opts(conf: Any) -> None:
-    """Register the options on ``conf``; doing it twice is harmless."""
+    """Register the options on ``conf``; doing it twice changes nothing."""
     conf.register_group(GROUP)
     conf.register_opts(OPTS, group=GROUP)
 
@@ -171,7 +215,7 @@ def list_opts() -> list[tuple[Any, list[Any]]]:
 
 
 def check(conf: Any) -> None:
-    """Refuse values that are fine one by one but not together.
+    """Refuse values that are valid one by one but not together.
 
     :raises InvalidOptions: with what to change
     """

@@ -1,35 +1,24 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Owns how the work of a backup driver is watched, whatever driver it is.
 
 The bytes of a volume go through one file object, and chunked drivers read a backup
 object by object; both are counted. The driver class is subclassed, not changed, and its
-own progress notifications are replaced: their percentage is wrong, they carry
-checksums, and their timer goes on after a failure.
+own progress notifications are replaced: their percentage is wrong, they contain
+checksums, and their timer keeps running after a failure.
 """
 
 import contextlib
 from typing import Any, Protocol
 
-from cinder_ext.backup import operation
 from cinder_ext.backup.transfer import Transfer
+from cinder_ext.objects import operation
 
-#: What a chunked driver reads besides the objects with data.
+#: What a chunked driver reads in addition to the objects with data.
 _NO_DATA = ("_metadata", "_sha256file")
 
 
 class Watcher(Protocol):
-    """What a watched driver tells; never raises."""
+    """What a watched driver reports to; never raises."""
 
     def transfer(self, backup: Any) -> contextlib.AbstractContextManager[Transfer]:
         """Return the context in which the driver works."""
@@ -39,9 +28,9 @@ class Watcher(Protocol):
 
 
 class ObservedFile:
-    """A volume, as a driver sees it; all but reads and writes is the file's own.
+    """A volume, as a driver sees it; everything but reads and writes passes through.
 
-    It lies around cinder's proxy that works in native threads, where nothing may be
+    It wraps Cinder's proxy, which works in native threads, where nothing may be
     logged.
     """
 
@@ -54,13 +43,13 @@ class ObservedFile:
         return getattr(self._file, name)
 
     def read(self, *args: Any) -> Any:
-        """Read, and take the new position for the progress."""
+        """Read, and use the new position for the progress."""
         data = self._file.read(*args)
         self._moved(len(data))
         return data
 
     def write(self, data: Any) -> Any:
-        """Write, and take the new position for the progress."""
+        """Write, and use the new position for the progress."""
         result = self._file.write(data)
         progress = self._transfer.progress
         progress.bytes_written = (progress.bytes_written or 0) + len(data)
@@ -68,7 +57,7 @@ class ObservedFile:
         return result
 
     def seek(self, *args: Any) -> Any:
-        """Seek; no progress, because drivers seek to the end to learn the size."""
+        """Seek, which is no progress: drivers seek to the end to get the size."""
         self._position = None
         return self._file.seek(*args)
 
@@ -77,7 +66,7 @@ class ObservedFile:
             try:
                 self._position = self._file.tell()
             except Exception:
-                # Not every file knows where it is: progress stays unknown.
+                # Not every file knows its position: the progress stays unknown.
                 return
         else:
             self._position += length
@@ -86,7 +75,7 @@ class ObservedFile:
 
 
 class _CountedWriter:
-    """The writer of one object, that counts what goes to the backup store."""
+    """The writer of one object, which counts what goes to the backup store."""
 
     def __init__(self, writer: Any, progress: operation.Progress) -> None:
         self._writer = writer
@@ -109,7 +98,7 @@ class _CountedWriter:
 
 
 class _Instrumented:
-    """What any driver gets."""
+    """Watches any driver."""
 
     watcher: Watcher
     counts_chunks = False
@@ -136,7 +125,7 @@ class _Instrumented:
 
 
 class _InstrumentedChunked(_Instrumented):
-    """What a chunked driver gets besides."""
+    """Watches a chunked driver in more detail."""
 
     counts_chunks = True
 
@@ -171,7 +160,7 @@ class _InstrumentedChunked(_Instrumented):
 def instrumented(driver_class: type, watcher: Watcher) -> type:
     """Return a subclass of a backup driver whose work is watched.
 
-    It has the name of the driver, as in logs.
+    It has the name of the driver, which appears in logs.
     """
     chunked = hasattr(driver_class, "_get_object_reader")
     kind = _InstrumentedChunked if chunked else _Instrumented

@@ -1,24 +1,14 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
-"""Owns what must not be forgotten if the service dies: operations and their ends.
+# SPDX-License-Identifier: Apache-2.0
+"""Owns what must survive the service: running operations and their ends.
 
 Each running operation of a host has a small file, written before its start is
-announced. Its end is written into the file before it is announced, and the file goes
-when the message bus has taken it. So an end outlives a restart and a dead bus, and an
-operation has exactly one: who comes second finds the file ended, or none.
+announced. Its end is written to the file before it is announced, and the file is
+removed when the message bus has accepted it. So an end survives a restart and an outage
+of the bus, and an operation has exactly one: a process that comes second finds an end
+in the file, or no file.
 
-The workers of a host share the directory. Nothing here may fail a backup: what goes
-wrong is logged, and the operation goes on with less memory.
+The workers of a host share the directory. Nothing here may fail a backup: errors are
+logged, and the operation continues without the journal.
 """
 
 import contextlib
@@ -33,8 +23,9 @@ from typing import Any
 
 from oslo_log import log as logging
 
-from cinder_ext.backup import operation
 from cinder_ext.notifications import emitter
+from cinder_ext.objects import operation
+from nova_ext import atomic_file
 
 LOG = logging.getLogger(__name__)
 
@@ -46,7 +37,10 @@ _NO_RECORD = (ValueError, TypeError, KeyError, AttributeError)
 
 
 def directory(state_path: str, host: str) -> pathlib.Path:
-    """Where the journal of a host lies."""
+    """The directory with the journal of a host.
+
+    :param state_path: Cinder's ``[DEFAULT] state_path``
+    """
     name = urllib.parse.quote(host, safe="@#")
     return pathlib.Path(state_path, "cinder_ext/backup_notifications", name)
 
@@ -54,14 +48,15 @@ def directory(state_path: str, host: str) -> pathlib.Path:
 class Journal:
     """The operations of one host.
 
-    :param path: the directory, which is made when it is needed
+    :param path: the directory, created when it is needed
     """
 
     def __init__(self, path: pathlib.Path) -> None:
         self._path = path
+        self._tidied = False
 
     def begin(self, op: operation.Operation) -> bool:
-        """Keep a new operation; returns whether that worked."""
+        """Keep an operation; returns whether its file is there."""
         try:
             with self._locked():
                 self._write(op, {"operation": op.record()})
@@ -71,14 +66,16 @@ class Journal:
                 "end, because the journal cannot be written: %(error)s",
                 {"id": op.id, "error": error},
             )
-            return False
+            # The file is there if only the last step failed; a power failure may
+            # undo that.
+            return self.active_at(op) is not None
         return True
 
     def end(self, op: operation.Operation, event: emitter.Event) -> bool:
         """Keep the end of an operation; returns False if it has one already.
 
-        Of all who call this, in whatever process, one gets True. An end that cannot be
-        written gets it as well: to tell it twice is better than never.
+        Of all callers, in any process, one gets True. So does the caller whose end
+        cannot be written: announcing it twice is better than never.
         """
         try:
             with self._locked():
@@ -94,7 +91,7 @@ class Journal:
                 "Could not keep the end of backup operation %(id)s: %(error)s",
                 {"id": op.id, "error": error},
             )
-            # On a full disk this works, and the next start tells no second end.
+            # Works on a full disk; the next start then announces no second end.
             with contextlib.suppress(OSError):
                 self.forget(op)
         return True
@@ -110,19 +107,23 @@ class Journal:
             os.utime(self._file(op))
 
     def active_at(self, op: operation.Operation) -> float | None:
-        """When the operation last showed activity; None if it is gone."""
+        """When the operation last showed activity, in seconds since the epoch.
+
+        :returns: None if the journal does not have it
+        """
         try:
             return self._file(op).stat().st_mtime
         except OSError:
             return None
 
     def delivered(self, event: emitter.Event) -> None:
-        """The message bus has taken an end: forget the operation."""
+        """The message bus has accepted an event: after an end, forget the operation."""
+        if not event.kept:
+            return
         for file in self._files(f"*.{event.operation_id}"):
             kept = self._read(file)
             if kept and "end" in kept:
-                with contextlib.suppress(FileNotFoundError):
-                    file.unlink()
+                atomic_file.remove(file)
 
     def running(
         self, backup_id: str = "*", action: str = "*"
@@ -136,9 +137,9 @@ class Journal:
         return sorted(found, key=lambda op: op.started_at)
 
     def undelivered(self, worker: str | None = None) -> list[emitter.Event]:
-        """The ends that the message bus has not taken.
+        """The ends that the message bus has not accepted.
 
-        :param worker: those of one process only
+        :param worker: only those of this process
         """
         found = [
             emitter.Event(**kept["end"])
@@ -153,8 +154,8 @@ class Journal:
         ]
 
     def forget(self, op: operation.Operation) -> None:
-        """Nobody can say how this operation ended."""
-        self._file(op).unlink(missing_ok=True)
+        """Remove an operation without an end: it is not known how it ended."""
+        atomic_file.remove(self._file(op))
 
     def _file(self, op: operation.Operation) -> pathlib.Path:
         return self._path / f"{op.backup_id}.{op.action}.{op.id}{_SUFFIX}"
@@ -164,30 +165,25 @@ class Journal:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Alone among all threads and processes of the host.
+        """Exclude all other threads and processes of the host.
 
         Nothing in the body may yield to another green thread: no logging, no waiting.
         """
-        self._path.mkdir(mode=0o750, parents=True, exist_ok=True)
+        atomic_file.make_directory(self._path)
         with (self._path / ".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
     def _write(self, op: operation.Operation, kept: dict[str, Any]) -> None:
-        """Write a file in one step: a reader, or a crash, sees the old or the new.
-
-        Only for who holds the lock.
-        """
-        new = self._path / ".new"
-        with new.open("w") as file:
-            json.dump(kept, file, default=str)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self._file(op))
+        """Write a file; the caller holds the lock."""
+        if not self._tidied:
+            self._tidied = True
+            atomic_file.remove_leftovers(self._path)
+        atomic_file.write(self._file(op), json.dumps(kept, default=str))
 
     @staticmethod
     def _load(file: pathlib.Path) -> dict[str, Any] | None:
-        """What a file keeps; None if it is gone."""
+        """The content of a file; None if it is gone."""
         try:
             kept = json.loads(file.read_text())
         except FileNotFoundError:
@@ -198,7 +194,7 @@ class Journal:
         return dict(kept)
 
     def _read(self, file: pathlib.Path) -> dict[str, Any] | None:
-        """What a file keeps; None if it is gone or cannot be read."""
+        """The content of a file; None if it is gone or cannot be read."""
         try:
             return self._load(file)
         except OSError as error:

@@ -1,28 +1,18 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
+# SPDX-License-Identifier: Apache-2.0
+"""Owns where the backup notifications attach to Cinder's BackupManager.
 
-"""Owns where the notifications of backups take hold in cinder's BackupManager.
-
-Thin: each override says to the recorder what happens, and calls cinder. The seams, all
-of cinder 29:
+Thin: each override reports to the recorder what happens, and calls Cinder. The seams,
+all of Cinder 29:
 
 * ``self.service``, the driver class, is called once per operation: it becomes a
   subclass that is watched.
-* ``_notify_about_backup_usage`` is how cinder tells of start and end: ours go instead.
+* ``_notify_about_backup_usage`` is how Cinder announces start and end: ours replace
+  them.
 * ``create_backup``, ``continue_backup``, ``restore_backup``, ``delete_backup``,
   ``import_record`` and ``export_record`` raise what failed, mostly after they have set
-  the status. ``limit_operations`` stays on cinder's methods, so that an operation
-  starts when it has got its turn.
-* ``_attach_device``, ``_detach_device`` and the like say in which phase it is.
+  the status. ``limit_operations`` stays on Cinder's methods, so that an operation
+  starts when it is its turn.
+* ``_attach_device``, ``_detach_device`` and others show the phase of an operation.
 * ``_run_restore`` knows whether a restore was cancelled.
 * ``_cleanup_incomplete_backup_operations`` and ``_cleanup_one_backup`` run at the start
   of the service, in one of its workers.
@@ -42,7 +32,8 @@ from oslo_service import periodic_task
 from oslo_utils import units
 
 from cinder_ext import conf, exception
-from cinder_ext.backup import driver, operation, recorder, watchdog
+from cinder_ext.backup import driver, factory, watchdog
+from cinder_ext.objects import operation
 
 LOG = logging.getLogger(__name__)
 
@@ -53,7 +44,7 @@ _WATCH_INTERVAL = 60  # s
 
 
 class BackupManager(manager.BackupManager):
-    """cinder's BackupManager, which tells what becomes of each operation.
+    """Cinder's BackupManager, which announces how each operation goes and ends.
 
     Set ``[DEFAULT] backup_manager = cinder_ext.backup.manager.BackupManager``.
     """
@@ -61,7 +52,7 @@ class BackupManager(manager.BackupManager):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         conf.require(CONF)
-        self.recorder = recorder.Recorder(CONF, self.host)
+        self.recorder = factory.make_recorder(CONF, self.host)
         self._watchdog = watchdog.Watchdog(
             self.recorder.journal, CONF.backup_notifications.stall_time
         )
@@ -89,12 +80,12 @@ class BackupManager(manager.BackupManager):
 
     def create_backup(self, context: Any, backup: Any) -> None:
         """Create a backup, up to the request for the device of the volume."""
-        with self.recorder.during(context, backup, "create"):
+        with self.recorder.operation(context, backup, "create"):
             super().create_backup(context, backup)
 
     def continue_backup(self, context: Any, backup: Any, backup_device: Any) -> None:
         """Create a backup, from the device on."""
-        with self.recorder.during(context, backup, "create", second_half=True):
+        with self.recorder.operation(context, backup, "create", second_half=True):
             super().continue_backup(context, backup, backup_device)
 
     def _finish_backup(
@@ -123,7 +114,7 @@ class BackupManager(manager.BackupManager):
         self, context: Any, backup: Any, volume_id: str, volume_is_new: bool
     ) -> None:
         """Restore a backup to a volume."""
-        with self.recorder.during(
+        with self.recorder.operation(
             context,
             backup,
             "restore",
@@ -143,7 +134,7 @@ class BackupManager(manager.BackupManager):
 
     @staticmethod
     def _restore_details(context: Any, backup: Any, volume_id: str) -> dict[str, Any]:
-        """What there is to restore; empty if the database does not say."""
+        """What is to be restored; empty if the database does not say."""
         try:
             volume = objects.Volume.get_by_id(context, volume_id)
             chain = [backup]
@@ -159,8 +150,8 @@ class BackupManager(manager.BackupManager):
         }
 
     def delete_backup(self, context: Any, backup: Any) -> None:
-        """Delete a backup, or go on with it after a restart."""
-        with self.recorder.during(context, backup, "delete"):
+        """Delete a backup, or continue to after a restart."""
+        with self.recorder.operation(context, backup, "delete"):
             super().delete_backup(context, backup)
 
     def import_record(
@@ -176,7 +167,7 @@ class BackupManager(manager.BackupManager):
         if backup_hosts and not self._is_our_backup(backup_service):
             super().import_record(*arguments)
             return
-        with self.recorder.during(
+        with self.recorder.operation(
             context, backup, "import", backup_service=backup_service
         ) as op:
             self.recorder.start(op, backup)
@@ -184,15 +175,15 @@ class BackupManager(manager.BackupManager):
             self.recorder.succeed(op, backup)
 
     def export_record(self, context: Any, backup: Any) -> Any:
-        """Describe a backup for an import elsewhere."""
-        with self.recorder.during(
+        """Describe a backup so that it can be imported elsewhere."""
+        with self.recorder.operation(
             context, backup, "export", backup_service=backup.service
         ) as op:
             record = super().export_record(context, backup)
             self.recorder.succeed(op, backup)
         return record
 
-    # What an end of the service left.
+    # What the end of a service left behind.
 
     def _cleanup_incomplete_backup_operations(self, ctxt: Any) -> None:
         if self._process_number != 1:
@@ -203,8 +194,8 @@ class BackupManager(manager.BackupManager):
         super()._cleanup_incomplete_backup_operations(ctxt)
         for op in interrupted:
             try:
-                # The service died after the status was set and before that was
-                # announced, or in an import or export: cinder cleans up neither.
+                # The service died between setting the status and announcing it, or
+                # during an import or export: Cinder cleans up neither.
                 self._conclude(op, exception.ServiceRestarted())
             except Exception:
                 LOG.exception("Problem concluding operation %s.", op.id)
@@ -220,12 +211,12 @@ class BackupManager(manager.BackupManager):
             return
         op = self.recorder.resume(ctxt, backup, action)
         super()._cleanup_one_backup(ctxt, backup)
-        # cinder goes on with a delete, except for backups of encrypted volumes.
+        # Cinder continues a delete, except for backups of encrypted volumes.
         if action != "delete" or backup.status == fields.BackupStatus.ERROR_DELETING:
             self.recorder.fail(op, backup, exception.ServiceRestarted())
 
     def _conclude(self, op: operation.Operation, failure: Exception) -> None:
-        """End an operation as the database says, because nobody else will.
+        """End an operation as the database shows, because no process works on it.
 
         :param failure: what to announce if the database does not show its result
         """
@@ -271,5 +262,5 @@ class BackupManager(manager.BackupManager):
             if backup and backup.status == fields.BackupStatus.CREATING:
                 self.recorder.stalled(op, backup, idle)
             else:
-                # An operator has given it up, and deleted it or reset its status.
+                # An operator has deleted it or reset its status.
                 self._conclude(op, exception.Abandoned())

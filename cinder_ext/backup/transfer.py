@@ -1,45 +1,35 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
-"""Owns what is told of the work of a driver while it runs."""
+# SPDX-License-Identifier: Apache-2.0
+"""Owns what is reported of the work of a driver while it runs."""
 
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-from cinder_ext.backup import journal, operation
-from cinder_ext.backup.harmless import harmless
+from cinder_ext.backup import journal
+from cinder_ext.backup.best_effort import best_effort
+from cinder_ext.objects import operation
 
-#: Seconds between two marks of activity in the journal.
+#: Seconds between two records of activity in the journal.
 _ACTIVITY = 10.0
 
 
 class Transfer:
     """The work of the driver for one operation.
 
-    :param op: None where the driver works for none, and nothing is told
+    :param op: None if the driver works for no operation; then nothing is reported
     :param progress: how far it is
-    :param pace: when that is told
-    :param kept: where the operation shows that it is alive
-    :param announce: tells the progress
-    :ivar by_count: progress is only told when the driver has counted its chunks
+    :param throttle: decides when that is reported
+    :param kept: where the activity of the operation is recorded
+    :param announce: reports the progress
+    :ivar by_count: report progress only when the driver has counted its chunks
     """
 
     def __init__(
         self,
         op: operation.Operation | None,
         progress: operation.Progress,
-        pace: operation.Pace,
+        throttle: operation.ProgressThrottle,
         kept: journal.Journal,
         announce: Callable[[dict[str, Any]], None],
         clock: operation.Clock = time.time,
@@ -47,49 +37,52 @@ class Transfer:
         self.progress = progress
         self.by_count = False
         self._op = op
-        self._pace = pace
+        self._throttle = throttle
         self._journal = kept
         self._announce = announce
         self._clock = clock
         self._active_at = 0.0
         self._ended = threading.Event()
 
-    @harmless
+    @best_effort
     def moved(self) -> None:
         """The progress has changed."""
         self._active()
         if not self.by_count:
-            self._tell()
+            self._report()
 
-    @harmless
+    @best_effort
     def counted(self) -> None:
-        """The driver has done as many chunks as may be worth a notification."""
-        self._tell()
+        """The driver has processed the number of chunks that it reports after."""
+        self._report()
 
-    @harmless
-    def beat(self) -> None:
-        """Time has passed; a driver that shows nothing counts as active."""
+    @best_effort
+    def heartbeat(self) -> None:
+        """Time has passed; a driver that does not expose its progress is active."""
         if self.progress.percent is None:
             self._active()
-        self._tell()
+        self._report()
 
-    @harmless
-    def start_beating(self, interval: float) -> None:
-        """Beat until ``stop_beating``.
+    @best_effort
+    def start_heartbeat(self, interval: float) -> None:
+        """Call ``heartbeat`` until ``stop_heartbeat``.
 
         :param interval: seconds
         """
         threading.Thread(
-            target=self._beat, args=(interval,), name="backup-beat", daemon=True
+            target=self._run_heartbeat,
+            args=(interval,),
+            name="backup-heartbeat",
+            daemon=True,
         ).start()
 
-    def stop_beating(self) -> None:
-        """A heart that beats on would tell of a backup that has failed."""
+    def stop_heartbeat(self) -> None:
+        """Stop; otherwise a backup that has failed would go on reporting."""
         self._ended.set()
 
-    def _beat(self, interval: float) -> None:
+    def _run_heartbeat(self, interval: float) -> None:
         while not self._ended.wait(interval):
-            self.beat()
+            self.heartbeat()
 
     def _active(self) -> None:
         now = self._clock()
@@ -97,15 +90,15 @@ class Transfer:
             self._active_at = now
             self._journal.touch(self._op)
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         op = self._op
         if op is None:
             return
         with op.lock:
-            if op.finished or not self._pace.due(self.progress.percent):
+            if op.finished or not self._throttle.due(self.progress.percent):
                 return
             if op.kept and not self._journal.is_running(op):
-                # Another process has told its end, as one that deletes the backup.
+                # Another process has announced its end, such as one that deletes it.
                 op.finished = True
                 return
-            self._announce(self.progress.facts())
+            self._announce(self.progress.to_payload())

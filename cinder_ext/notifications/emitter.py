@@ -1,29 +1,20 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
+# SPDX-License-Identifier: Apache-2.0
+"""Owns how a notification leaves the process, separately from the work it reports.
 
-"""Owns the way of a notification out of the process, apart from the work it tells of.
-
-Whoever announces something puts it into a bounded queue and goes on at once. One thread
-per process sends. A message bus that is dead, hung or slow costs a backup nothing.
+The caller puts an event into a bounded queue and continues at once. One thread per
+process sends. A message bus that is down, hangs or is slow does not delay a backup.
 """
 
 import atexit
 import collections
 import dataclasses
+import functools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import tenacity
 from oslo_log import log as logging
 
 LOG = logging.getLogger(__name__)
@@ -52,12 +43,12 @@ class Event:
 
     @property
     def operation_id(self) -> str | None:
-        """Whose event it is; None of one about the notifications themselves."""
+        """The operation; None for an event about the notifications themselves."""
         return self.payload.get("operation_id")
 
     @property
     def is_progress(self) -> bool:
-        """Whether a newer one of the operation makes this one worthless."""
+        """Whether a newer event of the operation supersedes this one."""
         return self.payload.get("phase") == "progress"
 
 
@@ -67,19 +58,19 @@ Send = Callable[[Event], None]
 class Emitter:
     """Sends events in order, from a thread that each process starts when it needs it.
 
-    cinder builds its manager before it forks the workers; a thread that is made in a
-    constructor would live in the parent alone.
+    Cinder builds its manager before it forks the workers; a thread started in a
+    constructor would exist in the parent only.
 
-    :param connect: returns what sends one event and raises if that fails; called in
-        the thread that sends
-    :param length: events that wait at most
-    :param retries: how often an event is tried again
-    :param pause: seconds between two tries
+    :param connect: returns a function that sends one event and raises if that fails;
+        called in the thread that sends
+    :param length: maximum number of events in the queue
+    :param retries: how often sending an event is retried
+    :param pause: seconds between two attempts
     :param delivered: called after each event that was sent
-    :param dropped: makes the event that tells of a number of lost ones
-    :param recovered: called when sending works again after it did not, and now and
-        then until it does; has to put again what the journal kept
-    :param again: seconds without any event after which that is tried
+    :param dropped: makes the event that reports a number of lost ones
+    :param undelivered: returns the events that the journal keeps; called when sending
+        works again after a failure, and periodically until it does
+    :param again: the period of that, in seconds
     """
 
     def __init__(
@@ -90,7 +81,7 @@ class Emitter:
         retries: int,
         delivered: Callable[[Event], None],
         dropped: Callable[[int], Event],
-        recovered: Callable[[], None],
+        undelivered: Callable[[], Iterable[Event]],
         pause: float = _PAUSE,
         again: float = _AGAIN,
     ) -> None:
@@ -101,7 +92,7 @@ class Emitter:
         self.pause = pause
         self.delivered = delivered
         self.dropped = dropped
-        self.recovered = recovered
+        self.undelivered = undelivered
         self._workers: dict[int, _Worker] = {}
 
     def _worker(self) -> "_Worker":
@@ -111,11 +102,14 @@ class Emitter:
         return found or self._workers.setdefault(pid, _Worker(self))
 
     def put(self, event: Event) -> None:
-        """Have the event sent; returns at once whatever the message bus does."""
+        """Queue the event; returns at once, whatever the state of the message bus."""
         self._worker().put(event)
 
     def flush(self, timeout: float = _FLUSH) -> bool:
-        """Wait until all is sent; returns whether it is."""
+        """Wait until all events are sent; returns whether they are.
+
+        :param timeout: seconds
+        """
         return self._worker().flush(timeout)
 
 
@@ -156,7 +150,7 @@ class _Worker:
             )
 
     def _flush_at_exit(self, pid: int) -> None:
-        # A forked process inherits this call, and perhaps a lock that nobody frees.
+        # A forked process inherits this call, and maybe a lock that is never freed.
         if pid == os.getpid():
             self.flush(_FLUSH)
 
@@ -167,7 +161,7 @@ class _Worker:
                 return
 
     def _drop_one(self) -> None:
-        """The oldest progress, else the oldest of all."""
+        """Drop the oldest progress; without any, the oldest event."""
         for waiting in self._queue:
             if waiting.is_progress:
                 self._queue.remove(waiting)
@@ -196,9 +190,9 @@ class _Worker:
                 if event:
                     self._handle(event)
                 else:
-                    self._emitter.recovered()
+                    self._put_again()
             except Exception:
-                # The thread must live: nobody would send the next one.
+                # The thread has to survive to send the next one.
                 LOG.exception("Failed to handle %s.", event or "what was kept")
 
     def _handle(self, event: Event) -> None:
@@ -207,28 +201,44 @@ class _Worker:
             return
         self._emitter.delivered(event)
         with self._changed:
-            # What comes back from the journal must not push out what waits.
+            # Events from the journal must not displace those in the queue.
             room = self._left_to_journal and not self._queue
             self._left_to_journal = self._left_to_journal and not room
             lost, self._lost = self._lost, 0
         if room:
-            self._emitter.recovered()
+            self._put_again()
         if lost:
             LOG.warning("Lost %d notifications of backups.", lost)
             self._try(self._emitter.dropped(lost))
 
+    def _put_again(self) -> None:
+        for event in self._emitter.undelivered():
+            self.put(event)
+
     def _try(self, event: Event) -> bool:
-        for attempt in range(self._emitter.retries + 1):
-            if attempt:
-                threading.Event().wait(self._emitter.pause)
-            try:
-                if self._send is None:
-                    self._send = self._emitter.connect()
-                self._send(event)
-                return True
-            except Exception as error:
-                LOG.warning(
-                    "Could not send %(type)s, try %(attempt)d: %(error)s",
-                    {"type": event.event_type, "attempt": attempt + 1, "error": error},
-                )
-        return False
+        retrying = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(self._emitter.retries + 1),
+            wait=tenacity.wait_fixed(self._emitter.pause),
+            after=functools.partial(_log_failure, event),
+        )
+        try:
+            retrying(self._send_once, event)
+        except tenacity.RetryError:
+            return False
+        return True
+
+    def _send_once(self, event: Event) -> None:
+        if self._send is None:
+            self._send = self._emitter.connect()
+        self._send(event)
+
+
+def _log_failure(event: Event, state: tenacity.RetryCallState) -> None:
+    LOG.warning(
+        "Could not send %(type)s, try %(attempt)d: %(error)s",
+        {
+            "type": event.event_type,
+            "attempt": state.attempt_number,
+            "error": state.outcome and state.outcome.exception(),
+        },
+    )

@@ -1,24 +1,13 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
+# SPDX-License-Identifier: Apache-2.0
+"""Owns the flat payload: Cinder's 16 keys, unchanged, and what they lack.
 
-"""Owns the flat payload: cinder's 16 keys as they are, and what they lack.
-
-A payload has the same size whatever the volume: no list, no checksum, no path, no key.
+The size of a payload does not depend on the volume: no list, checksum, path or key.
 """
 
 import datetime
 from typing import Any
 
-from cinder_ext.backup import failures, operation
+from cinder_ext.objects import failures, operation
 
 VERSION = "1.0"
 
@@ -30,7 +19,7 @@ def timestamp(seconds: float) -> str:
 
 
 def known_ids(backup: Any, op: operation.Operation) -> set[str | None]:
-    """The ids that the payload has anyway."""
+    """The IDs that the payload has anyway."""
     return {
         backup.id,
         backup.volume_id,
@@ -51,13 +40,13 @@ def build(
     service_metadata: bool = True,
     **more: Any,
 ) -> dict[str, Any]:
-    """The flat payload of one notification; counts its sequence.
+    """The flat payload of one notification; takes its sequence number.
 
-    :param usage: cinder's 16 keys
-    :param backup: cinder's Backup object
+    :param usage: Cinder's 16 keys
+    :param backup: Cinder's Backup object
     :param now: seconds since the epoch; the message may be sent much later
-    :param service_metadata: whether to say where the data lies in the store
-    :param more: keys of this event beyond the common block
+    :param service_metadata: whether to include where the data is in the store
+    :param more: keys of this event in addition to the common ones
     """
     usage = {
         **usage,
@@ -85,7 +74,7 @@ def build(
 
 
 def dropped(count: int, now: float) -> dict[str, Any]:
-    """The flat payload that tells of lost notifications of this process."""
+    """The flat payload that reports lost notifications of this process."""
     return {
         "payload_version": VERSION,
         "dropped": count,

@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Owns the last step of a notification: from an event to oslo.messaging."""
 
 from typing import Any
@@ -25,16 +14,16 @@ from cinder_ext.notifications.objects import backup as versioned
 
 LOG = logging.getLogger(__name__)
 
-#: Events that those who know cinder's own progress get under this name before.
+#: Cinder's own event type of progress, under which these events are sent first.
 _LEGACY_PROGRESS = "backup.createprogress"
 _LEGACY = ("backup.create.progress", "backup.create.end")
 
 
 class _Transport(messaging_transport.NotificationTransport):
-    """A transport that remembers what went wrong.
+    """A transport that remembers a failure.
 
-    The notification drivers of oslo.messaging log a failure and tell nobody, but an end
-    must not leave the journal before the message bus has it.
+    The notification drivers of oslo.messaging log a failure and do not raise it, but an
+    end must stay in the journal until the message bus has accepted it.
     """
 
     failure: Exception | None = None
@@ -54,7 +43,7 @@ def _context(event: emitter.Event) -> Any:
 
 
 def _versioned(event: emitter.Event) -> tuple[str, dict[str, Any]] | None:
-    """The versioned event, or None: to try again would hold up all that follow."""
+    """The versioned event, or None: retrying would block all events that follow."""
     try:
         return versioned.notification(event)
     except Exception:
@@ -63,9 +52,11 @@ def _versioned(event: emitter.Event) -> tuple[str, dict[str, Any]] | None:
 
 
 def connect(conf: Any, host: str, binary: str) -> emitter.Send:
-    """Return what sends one event in the formats that the operator chose.
+    """Return a function that sends one event in the configured formats.
 
-    The connection is not the one that cinder made: that may be of another process.
+    It has its own connection: the one that Cinder made may belong to another process.
+
+    :param binary: the publisher of versioned notifications
     """
     options = conf.backup_notifications
     upstream = messaging.get_notification_transport(
@@ -78,7 +69,7 @@ def connect(conf: Any, host: str, binary: str) -> emitter.Send:
             transport,
             publisher_id=f"{publisher}{host}",
             serializer=rpc.RequestContextSerializer(messaging.JsonPayloadSerializer()),
-            # 0 would mean that oslo.messaging tries for ever.
+            # With 0, oslo.messaging would retry without end.
             retry=options.retries,
             **more,
         )

@@ -1,16 +1,5 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
-"""Owns ``backup.failures``: Ceilometer makes no sample of an ERROR by itself."""
+# SPDX-License-Identifier: Apache-2.0
+"""Owns ``backup.failures``: Ceilometer does not sample messages of priority ERROR."""
 
 import collections
 import contextlib
@@ -23,16 +12,17 @@ from ceilometer import declarative
 from ceilometer.meter import notifications
 from stevedore import extension
 
-# The bus delivers at least once. What comes again comes soon, so that the failures of
-# the last hours are enough to know it.
+# The bus delivers at least once. Duplicates arrive soon, so that it is enough to
+# remember the failures of the last hours.
 _REMEMBERED = 1000
 
 
 class BackupFailures(notifications.ProcessMeterNotifications):
-    """Makes a sample of each failed operation of a backup.
+    """Makes a sample of each failed operation on a backup.
 
-    The agent loads it through the entry point ``ceilometer.sample.endpoint``. Whatever
-    an endpoint raises makes the agent take the same message again, for ever.
+    The agent loads it through the entry point ``ceilometer.sample.endpoint``. An
+    exception of an endpoint makes the agent process the same message again, without
+    end.
     """
 
     event_types = [r"backup\.[a-z]+\.error$"]
@@ -55,13 +45,13 @@ class BackupFailures(notifications.ProcessMeterNotifications):
         ]
 
     def info(self, notifications: Iterable[Any]) -> None:
-        """Leave it to Ceilometer's own endpoint."""
+        """Left to Ceilometer's own endpoint."""
 
     def sample(self, notifications: Iterable[Any]) -> None:
-        """Leave it to Ceilometer's own endpoint."""
+        """Left to Ceilometer's own endpoint."""
 
     def error(self, notifications: Iterable[Any]) -> None:
-        """Publish one sample for each failure that was not counted yet."""
+        """Publish one sample for each failure that has not been counted yet."""
         for message in notifications:
             # The base class has logged it with its traceback.
             with contextlib.suppress(Exception):
@@ -69,7 +59,7 @@ class BackupFailures(notifications.ProcessMeterNotifications):
                     self.process_notifications("error", [message])
 
     def _is_new(self, message: dict[str, Any]) -> bool:
-        """An operation fails once, however often its message is sent and delivered."""
+        """Whether the failure is no duplicate of one that was counted."""
         operation = message["metadata"]["message_id"]
         if isinstance(message["payload"], dict):
             operation = message["payload"].get("operation_id") or operation

@@ -1,20 +1,10 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Owns ``cinder-ext-telemetry-merge``.
 
 Ceilometer reads its event definitions and its Gnocchi resources from one file each. The
-command adds those of this package to the file that is there. It works on the text, so
-that comments, anchors and the order stay, and then compares what the text means.
+command adds those of this package to the existing file. It edits the text, so that
+comments, anchors, order and indentation stay, and then compares the parsed content.
+(ruamel.yaml would drop unused anchors and indent Ceilometer's own files differently.)
 """
 
 import argparse
@@ -26,12 +16,13 @@ import os
 import pathlib
 import stat
 import sys
-import tempfile
 import textwrap
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import yaml
+
+from nova_ext import atomic_file
 
 _BEGIN = "# Begin of the definitions of cinder_ext: keep them as they are.\n"
 _END = "# End of the definitions of cinder_ext.\n"
@@ -41,7 +32,7 @@ _TAKEN_OVER = {("volume", "backup.size"), ("volume", "volume.backup.size")}
 
 
 class MergeError(Exception):
-    """What the command says in its one line."""
+    """Why the command fails, in one line."""
 
 
 class Kind(NamedTuple):
@@ -77,8 +68,8 @@ def installed() -> pathlib.Path | None:
 def merge(kind: Kind, text: str, source: str) -> str:
     """The text with the definitions of this package at the end of its list.
 
-    :param source: what to call the text in an error
-    :raises MergeError: if anything of the text would be lost or replaced
+    :param source: the name of the text in an error
+    :raises MergeError: if anything in the text would be lost or replaced
     """
     data, node = _load(text, kind, source)
     mine_text = (ours() / kind.file_name).read_text()
@@ -109,7 +100,7 @@ def merge(kind: Kind, text: str, source: str) -> str:
 
 
 def _load(text: str, kind: Kind, source: str) -> tuple[Any, yaml.SequenceNode]:
-    """What the text means, and where in it the list stands."""
+    """The content of the text, and where in it the list is."""
     try:
         data = yaml.safe_load(text)
         node = yaml.compose(text, yaml.SafeLoader)
@@ -139,10 +130,10 @@ def _items(data: Any, kind: Kind) -> list[dict[str, Any]]:
 
 
 def _end(text: str, node: yaml.SequenceNode) -> int:
-    """Where the line ends that has the last word of the list.
+    """Where the last line of the list ends.
 
-    The end that the node knows is the next thing after it, beyond comments. They may
-    belong to that, unless nothing comes.
+    The end of the node is the next token after it, beyond comments. These may belong to
+    that token, unless there is none.
     """
     if node.end_mark.index >= len(text):
         return len(text)
@@ -166,13 +157,13 @@ def _block(text: str, node: yaml.SequenceNode) -> str:
 def _event_conflicts(
     others: list[dict[str, Any]], mine: list[dict[str, Any]]
 ) -> Iterator[str]:
-    """Definitions that would handle an event of ours: only the last one counts."""
+    """Definitions that match an event of ours: Ceilometer uses the last one only."""
     names = [name for item in mine for name in item["event_type"]]
     for item in others:
         patterns = _listed(item.get("event_type"))
         without = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
         included = [pattern for pattern in patterns if not pattern.startswith("!")]
-        # What handles everything that nothing else handles is not replaced.
+        # A definition for all events that no other one matches is not replaced.
         if not included or "*" in included:
             continue
         for name in names:
@@ -186,7 +177,7 @@ def _event_conflicts(
 def _resource_conflicts(
     others: list[dict[str, Any]], mine: list[dict[str, Any]]
 ) -> Iterator[str]:
-    """What another resource type has that only one can have."""
+    """What other resource types have that only one type can have."""
     for own in mine:
         for item in others:
             name = item.get("resource_type")
@@ -204,7 +195,7 @@ def _resource_conflicts(
 
 
 def _listed(value: Any) -> list[str]:
-    """The strings of what may be one, a list or the keys of a mapping."""
+    """The strings of a value that is one, a list of them, or a mapping."""
     if isinstance(value, list | dict):
         return [str(item) for item in value]
     return [value] if isinstance(value, str) else []
@@ -224,24 +215,15 @@ def _read(path: pathlib.Path) -> str:
 
 
 def _write(path: pathlib.Path, text: str) -> None:
-    """Replace the file at once; the owner and the mode of a file that is there stay."""
-    temporary = None
+    """Replace the file in one step; owner and mode of an existing file stay."""
+    mode, owner = 0o644, None
     try:
-        there = path.stat() if path.exists() else None
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            temporary = file.name
-            file.write(text.encode())
-            file.flush()
-            os.fchmod(file.fileno(), stat.S_IMODE(there.st_mode) if there else 0o644)
-            if there:
-                os.fchown(file.fileno(), there.st_uid, there.st_gid)
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        if path.exists():
+            there = path.stat()
+            mode = stat.S_IMODE(there.st_mode)
+            owner = (there.st_uid, there.st_gid)
+        atomic_file.write(path, text, mode, owner)
     except OSError as error:
-        if temporary:
-            pathlib.Path(temporary).unlink(missing_ok=True)
         raise MergeError(f"{path}: {error.strerror}") from error
 
 
@@ -260,7 +242,7 @@ def run(kind: Kind, file: pathlib.Path | None, target: pathlib.Path | None) -> N
     text = _read(source)
     merged = merge(kind, text, str(source))
     if target:
-        # A link stays one.
+        # Keep a symbolic link.
         target = pathlib.Path(os.path.realpath(target))
         old = _read(target) if target.exists() else None
         if old not in (None, merged) and not target.samefile(source):

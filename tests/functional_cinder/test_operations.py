@@ -1,14 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 import contextlib
 import json
@@ -194,7 +184,7 @@ class CreateTest(base.BackupCase):
     def test_nothing_is_told_after_an_error(self) -> None:
         self.test_no_space()
         before = len(self.sent())
-        for thread in base.threads("backup-beat"):
+        for thread in base.threads("backup-heartbeat"):
             thread.join(base.PATIENCE)
         self.assertEqual(before, len(self.sent()))
 
@@ -283,7 +273,12 @@ class CreateTest(base.BackupCase):
         (self.path / "cinder_ext").write_text("")
         backup = self.created()
         self.assertEqual(fields.BackupStatus.AVAILABLE, backup.status)
-        self.assertEqual("backup.create.end", self.types()[-1])
+        self.assertEqual(["backup.create.start", "backup.create.end"], self.types())
+
+    def test_without_a_journal_an_operation_has_one_end(self) -> None:
+        """The delete ends the create, which then ends itself."""
+        (self.path / "cinder_ext").write_text("")
+        self.test_force_delete_while_creating_is_a_cancellation()
 
 
 class StallTest(base.BackupCase):

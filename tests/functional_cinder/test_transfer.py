@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """What is told of a transfer while it runs, with a clock that the tests turn."""
 
 import threading
@@ -18,7 +7,7 @@ from unittest import mock
 
 from cinder.objects import fields
 
-from cinder_ext.backup import recorder
+from cinder_ext.backup import factory
 from tests.functional_cinder import base
 
 
@@ -40,7 +29,7 @@ class TransferCase(base.BackupCase):
     def setUp(self) -> None:
         super().setUp()
         self.clock = Clock()
-        self.recorder = recorder.Recorder(base.CONF, base.HOST, clock=self.clock)
+        self.recorder = factory.make_recorder(base.CONF, base.HOST, clock=self.clock)
         self.made = self.backup(self.volume())
         self.told: list[dict[str, Any]] = []
         self.recorder.emitter.put = self.put
@@ -53,7 +42,7 @@ class TransferCase(base.BackupCase):
         """Nothing waits: each event is taken at once."""
 
     def running(self) -> Any:
-        during = self.recorder.during(self.context, self.made, "create")
+        during = self.recorder.operation(self.context, self.made, "create")
         op = during.__enter__()
         self.addCleanup(during.__exit__, None, None, None)
         self.recorder.start(op, self.made)
@@ -70,7 +59,7 @@ class TransferTest(TransferCase):
         with self.recorder.transfer(self.made) as transfer:
             for _second in range(600):
                 self.clock.now += 1
-                transfer.beat()
+                transfer.heartbeat()
         self.assertEqual([None] * 5, self.percents())
         self.assertEqual(base.GIB, self.told[0]["bytes_total"])
         for key in ("bytes_done", "rate_bps", "eta_seconds"):
@@ -84,7 +73,7 @@ class TransferTest(TransferCase):
             transfer.moved()
             for _second in range(600):
                 self.clock.now += 1
-                transfer.beat()
+                transfer.heartbeat()
         self.assertEqual([50.0], self.percents())
 
     def test_what_was_kept_back_is_told_by_the_heartbeat(self) -> None:
@@ -93,10 +82,10 @@ class TransferTest(TransferCase):
             transfer.progress.reached_byte(base.GIB // 1000)
             transfer.moved()
             self.clock.now += 119
-            transfer.beat()
+            transfer.heartbeat()
             self.assertEqual([], self.percents())
             self.clock.now += 1
-            transfer.beat()
+            transfer.heartbeat()
         self.assertEqual([0.09], self.percents())
 
     def test_the_interval_of_a_fast_driver(self) -> None:
@@ -115,15 +104,15 @@ class TransferTest(TransferCase):
         """cinder's own timer went on until the service was restarted."""
         self.running()
         with self.assertRaises(OSError), self.recorder.transfer(self.made):
-            self.assertEqual(1, len(base.threads("backup-beat")))
+            self.assertEqual(1, len(base.threads("backup-heartbeat")))
             raise OSError("disk")
-        for thread in base.threads("backup-beat"):
+        for thread in base.threads("backup-heartbeat"):
             thread.join(base.PATIENCE)
-        self.assertEqual([], base.threads("backup-beat"))
+        self.assertEqual([], base.threads("backup-heartbeat"))
 
     def test_no_progress_after_another_process_ended_the_operation(self) -> None:
         self.running()
-        other = recorder.Recorder(base.CONF, base.HOST, clock=self.clock)
+        other = factory.make_recorder(base.CONF, base.HOST, clock=self.clock)
         with self.recorder.transfer(self.made) as transfer:
             (op,) = other.journal.running()
             other.cancel(op, self.made)
@@ -156,7 +145,7 @@ class TransferTest(TransferCase):
             transfer.progress.reached_byte(1)
             base.age(self.path, 1000)
             self.clock.now += 20
-            transfer.beat()
+            transfer.heartbeat()
         self.assertLess(self.recorder.journal.active_at(op), base.time.time() - 100)
 
     def test_a_driver_without_an_operation_works_and_tells_nothing(self) -> None:
@@ -164,7 +153,7 @@ class TransferTest(TransferCase):
             self.clock.now += 1000
             transfer.moved()
             transfer.counted()
-            transfer.beat()
+            transfer.heartbeat()
         self.assertEqual([], self.told)
         self.assertIsNone(self.recorder.current_transfer())
 

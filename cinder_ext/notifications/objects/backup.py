@@ -1,29 +1,17 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Owns the versioned payloads: the flat one, with types, versions and a schema.
 
-They have cinder's namespace, so that consumers find what they know from nova. cinder
-has no notification objects of its own, and its registry of objects is one with that of
-oslo.versionedobjects, so that these classes stay out of it: only the tests that write
-schema and samples register them.
+They have Cinder's namespace, in the form that consumers know from Nova. Cinder has no
+notification objects, and its registry is that of oslo.versionedobjects, so that these
+classes stay out of it: only the tests that write schema and samples register them.
 """
 
 from typing import Any
 
 from oslo_versionedobjects import base, fields
 
-from cinder_ext.backup import failures, operation
 from cinder_ext.notifications import emitter
+from cinder_ext.objects import failures, operation
 
 PHASES = ("start", "progress", "stalled", *operation.TERMINAL)
 
@@ -38,12 +26,12 @@ class _Payload(base.VersionedObject):
     OBJ_SERIAL_NAMESPACE = "cinder_object"
     OBJ_PROJECT_NAMESPACE = "cinder"
 
-    #: Names of fields that the flat payload calls otherwise.
+    #: Fields that have another name in the flat payload.
     FLAT: dict[str, str] = {}
 
     @classmethod
     def from_flat(cls, flat: dict[str, Any]) -> Any:
-        """The object for a flat payload; what that does not have is null."""
+        """The object for a flat payload; fields that are missing there are null."""
         values = {
             name: flat.get(cls.FLAT.get(name, name))
             for name, field in cls.fields.items()
@@ -54,7 +42,7 @@ class _Payload(base.VersionedObject):
 
 @base.VersionedObjectRegistry.register_if(False)
 class BackupProgressPayload(_Payload):
-    """How far a transfer is; null is what the driver does not show."""
+    """How far a transfer is; what the driver does not expose is null."""
 
     # Version 1.0: Initial version
     VERSION = "1.0"
@@ -89,7 +77,7 @@ class BackupFaultPayload(_Payload):
 
 @base.VersionedObjectRegistry.register_if(False)
 class BackupResultPayload(_Payload):
-    """What a create or restore that succeeded has moved."""
+    """What a successful create or restore has transferred."""
 
     # Version 1.0: Initial version
     VERSION = "1.0"
@@ -105,13 +93,13 @@ class BackupResultPayload(_Payload):
 
 @base.VersionedObjectRegistry.register_if(False)
 class BackupPayload(_Payload):
-    """A backup, and the operation that the notification tells of."""
+    """A backup, and the operation that the notification is about."""
 
     # Version 1.0: Initial version
     VERSION = "1.0"
 
     fields = {
-        # The keys of cinder's own notifications.
+        # The keys of Cinder's own notifications.
         "tenant_id": _optional(fields.StringField),
         "user_id": _optional(fields.StringField),
         "availability_zone": _optional(fields.StringField),
@@ -169,7 +157,7 @@ class BackupPayload(_Payload):
 
 @base.VersionedObjectRegistry.register_if(False)
 class BackupNotificationsDroppedPayload(_Payload):
-    """Notifications that a worker lost, because the message bus did not take them."""
+    """Number of notifications lost because the message bus did not accept them."""
 
     # Version 1.0: Initial version
     VERSION = "1.0"
@@ -196,6 +184,6 @@ def notification(event: emitter.Event) -> tuple[str, dict[str, Any]]:
     """The versioned event type and payload of an event."""
     kind = BackupPayload if event.operation_id else BackupNotificationsDroppedPayload
     made = kind.from_flat(event.payload)
-    # Else the message would list all its fields a second time, as changed.
+    # Otherwise the message would list all its fields a second time, as changed.
     made.obj_reset_changes(recursive=True)
     return f"volume_{event.event_type}", made.obj_to_primitive()

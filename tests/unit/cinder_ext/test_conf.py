@@ -1,15 +1,6 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
+# SPDX-License-Identifier: Apache-2.0
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -84,6 +75,19 @@ def test_the_topic_does_not_matter_to_flat_payloads(parsed: Any) -> None:
     conf.check(parsed)
 
 
-def test_each_option_says_what_it_does() -> None:
+def test_each_option_says_its_effect_in_a_sentence() -> None:
+    """And then, in Nova's form, its values and the options that it depends on."""
     for option in conf.OPTS:
-        assert len((option.help or "").strip()) > 30, option.name
+        effect, *blocks = (option.help or "").strip().split("\n\n")
+        assert re.fullmatch(r"[A-Z].{30,}\.", effect, re.DOTALL), option.name
+        for number, block in enumerate(blocks):
+            if block in ("Possible values:", "Related options:"):
+                assert blocks[number + 1].startswith("* "), option.name
+
+
+def test_options_name_others_that_exist() -> None:
+    names = {option.name for option in conf.OPTS}
+    for option in conf.OPTS:
+        related = (option.help or "").partition("Related options:\n\n")[2]
+        for name in re.findall(r"^\* ``([a-z_]+)``", related, re.MULTILINE):
+            assert name in names or name.startswith("backup_"), (option.name, name)

@@ -1,14 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 import errno
 import json
@@ -16,15 +6,21 @@ import multiprocessing
 import os
 import pathlib
 import signal
+import stat
 import uuid
 from typing import Any
+from unittest import mock
 
 import pytest
 
-from cinder_ext.backup import journal, operation
+from cinder_ext.backup import journal
 from cinder_ext.notifications import emitter
+from cinder_ext.objects import operation
 
 BACKUP = str(uuid.uuid4())
+
+#: A child has nothing to import, and touches nothing that a thread may hold.
+FORK = multiprocessing.get_context("fork")
 
 
 @pytest.fixture
@@ -192,6 +188,43 @@ def test_an_end_on_a_full_disk_is_told_once(
     assert journal.Journal(path).running() == []
 
 
+def test_a_file_that_may_not_outlive_a_loss_of_power_is_kept(
+    kept: journal.Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the operation would have one end now and one more after a restart."""
+    op = operation_of()
+    real = os.fsync
+
+    def fail(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EIO, "broken")
+        real(handle)
+
+    kept.begin(operation_of())
+    monkeypatch.setattr(os, "fsync", fail)
+    assert kept.begin(op)
+    monkeypatch.undo()
+    assert kept.end(op, end_of(op))
+    assert not kept.end(op, end_of(op))
+
+
+def test_what_a_writer_left_that_died_is_removed(
+    kept: journal.Journal, path: pathlib.Path
+) -> None:
+    op = operation_of()
+    kept.begin(op)
+    before = files(path)
+    with pytest.MonkeyPatch.context() as patch:
+        # As a process that is gone: nothing is tidied.
+        patch.setattr(os, "unlink", lambda path: None)
+        patch.setattr(os, "replace", mock.Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            kept.end(op, end_of(op))
+    assert len(files(path)) == len(before) + 1
+    journal.Journal(path).begin(op)
+    assert files(path) == before
+
+
 @pytest.fixture
 def unusable(tmp_path: pathlib.Path) -> journal.Journal:
     """A journal whose directory cannot be made, not even by root."""
@@ -228,13 +261,13 @@ def _write_for_ever(path: pathlib.Path, record: dict[str, Any]) -> None:
         journal.Journal(path).begin(op)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_process_that_is_killed_leaves_no_broken_file(
     kept: journal.Journal, path: pathlib.Path
 ) -> None:
-    spawn = multiprocessing.get_context("spawn")
     op = operation_of(request_id="x" * 10000)
-    for _each in range(3):
-        child = spawn.Process(target=_write_for_ever, args=(path, op.record()))
+    for _each in range(20):
+        child = FORK.Process(target=_write_for_ever, args=(path, op.record()))
         child.start()
         while not kept.running() and child.is_alive():
             pass
@@ -255,15 +288,15 @@ def _race(path: pathlib.Path, record: dict[str, Any], start: Any, wins: Any) -> 
             wins.value += 1
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_of_many_processes_one_ends_the_operation(
     kept: journal.Journal, path: pathlib.Path
 ) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    start, wins = spawn.Barrier(4), spawn.Value("i", 0)
+    start, wins = FORK.Barrier(4), FORK.Value("i", 0)
     op = operation_of()
     kept.begin(op)
     racers = [
-        spawn.Process(target=_race, args=(path, op.record(), start, wins))
+        FORK.Process(target=_race, args=(path, op.record(), start, wins))
         for _each in range(4)
     ]
     for racer in racers:

@@ -1,22 +1,12 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """When the work of a driver is told."""
 
 from typing import Any
 
 import pytest
 
-from cinder_ext.backup import operation, transfer
+from cinder_ext.backup import transfer
+from cinder_ext.objects import operation
 
 SIZE = 1000
 
@@ -60,7 +50,7 @@ def work(clock: Clock, told: list[float]) -> transfer.Transfer:
     return transfer.Transfer(
         op,
         operation.Progress(SIZE, None, clock),
-        operation.Pace(0, 100, 10.0, clock),
+        operation.ProgressThrottle(0, 100, 10.0, clock),
         journal,
         announce,
         clock,
@@ -100,12 +90,12 @@ def test_any_other_driver_is_told_at_steps(
     assert told == [25.0, 50.0, 75.0]
 
 
-def test_a_slow_driver_is_told_by_the_beat(
+def test_a_slow_driver_is_told_by_the_heartbeat(
     work: transfer.Transfer, told: list[float], clock: Clock
 ) -> None:
     work.by_count = True
     advance(work, 1)
-    work.beat()
+    work.heartbeat()
     clock.now += 100
-    work.beat()
+    work.heartbeat()
     assert told == [0.1]

@@ -1,14 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 import os
 import pathlib
@@ -16,7 +6,8 @@ import uuid
 
 import pytest
 
-from cinder_ext.backup import journal, operation, watchdog
+from cinder_ext.backup import journal, watchdog
+from cinder_ext.objects import operation
 
 
 @pytest.fixture
@@ -58,7 +49,7 @@ def test_activity_begins_the_time_anew(
     os.utime(next(tmp_path.glob("*.json")), (1800.0, 1800.0))
     assert not list(watch.stalled(1900.0))
     assert [idle for _op, idle in watch.stalled(2400.0)] == [600.0]
-    assert op.id in watch._told
+    assert op.id in watch._reported
 
 
 def test_other_actions_are_not_watched(
@@ -81,4 +72,4 @@ def test_what_has_ended_is_forgotten(
     assert list(watch.stalled(700.0))
     kept.forget(op)
     assert not list(watch.stalled(1400.0))
-    assert watch._told == {}
+    assert watch._reported == {}

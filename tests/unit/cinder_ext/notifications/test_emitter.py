@@ -1,14 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 import os
 import threading
@@ -54,12 +44,9 @@ class Outbox:
     def __init__(self) -> None:
         self.kept: list[emitter.Event] = []
         self.delivered: list[emitter.Event] = []
-        self.made: emitter.Emitter
 
-    def recovered(self) -> None:
-        for event in self.kept:
-            if event not in self.delivered:
-                self.made.put(event)
+    def undelivered(self) -> list[emitter.Event]:
+        return [event for event in self.kept if event not in self.delivered]
 
 
 @pytest.fixture
@@ -74,16 +61,15 @@ def outbox() -> Outbox:
 
 @pytest.fixture
 def made(bus: Bus, outbox: Outbox) -> emitter.Emitter:
-    outbox.made = emitter.Emitter(
+    return emitter.Emitter(
         bus.connect,
         length=3,
         retries=2,
         pause=0,
         delivered=outbox.delivered.append,
         dropped=lambda count: event("backup.notifications.dropped", dropped=count),
-        recovered=outbox.recovered,
+        undelivered=outbox.undelivered,
     )
-    return outbox.made
 
 
 def event(name: str, *, kept: bool = False, **payload: Any) -> emitter.Event:
@@ -225,7 +211,7 @@ def test_the_thread_outlives_whatever_happens(bus: Bus, outbox: Outbox) -> None:
         pause=0,
         delivered=delivered,
         dropped=lambda count: event("dropped"),
-        recovered=lambda: None,
+        undelivered=list,
     )
     for name in "ab":
         made.put(event(name))
@@ -242,16 +228,16 @@ def test_what_is_kept_is_tried_until_the_bus_is_back(
     end = event("end", kept=True)
     outbox.kept.append(end)
 
-    def recovered() -> None:
-        outbox.recovered()
+    def undelivered() -> list[emitter.Event]:
         if bus.tries >= 6:
             tried_again.set()
+        return outbox.undelivered()
 
     def at_last(sent: emitter.Event) -> None:
         outbox.delivered.append(sent)
         delivered.set()
 
-    made.recovered, made.delivered = recovered, at_last
+    made.undelivered, made.delivered = undelivered, at_last
     bus.dead = True
     made.put(end)
     assert tried_again.wait(PATIENCE)

@@ -1,14 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 import json
 import os
@@ -20,9 +10,9 @@ import jsonschema
 import pytest
 from oslo_versionedobjects import base, fixture
 
-from cinder_ext.backup import failures, operation
 from cinder_ext.notifications import emitter
 from cinder_ext.notifications.objects import backup
+from cinder_ext.objects import failures, operation
 
 SCHEMA = (
     pathlib.Path(__file__).parents[4] / "doc/notification_schema/volume_backup.json"
@@ -146,7 +136,7 @@ def test_each_flat_key_of_a_transfer_has_a_field() -> None:
         backup.BackupProgressPayload.FLAT.get(name, name)
         for name in backup.BackupProgressPayload.fields
     }
-    assert names == set(operation.Progress().facts())
+    assert names == set(operation.Progress().to_payload())
 
 
 def test_each_code_and_phase_can_be_told() -> None:

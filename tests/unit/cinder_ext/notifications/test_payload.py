@@ -1,14 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 import datetime
 import json
@@ -18,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from cinder_ext.backup import failures, operation
 from cinder_ext.notifications import payload
+from cinder_ext.objects import failures, operation
 from tests.backup_keys import UPSTREAM
 
 NOW = datetime.datetime(2026, 11, 21, 10, tzinfo=datetime.UTC).timestamp()
@@ -113,7 +103,7 @@ def test_a_payload_has_at_most_4_kb_whatever_the_volume(size: int) -> None:
             availability_zone=text,
             fail_reason=text,
         ),
-        **progress.facts(),
+        **progress.to_payload(),
         error=failures.describe(ValueError(text), "transfer"),
         duration=86400.0,
         result={"bytes_read": size << 30, "object_count": size * 20},

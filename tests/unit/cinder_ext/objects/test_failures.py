@@ -1,21 +1,11 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 import errno
 
 import pytest
 
 from cinder_ext import exception
-from cinder_ext.backup import failures
+from cinder_ext.objects import failures
 
 VOLUME = "9c40f314-bea1-40f1-963b-5153db39bcb4"
 KEY = "0f5a02b1-3684-4ee1-bc76-526ac4405e7e"

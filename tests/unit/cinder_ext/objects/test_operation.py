@@ -1,20 +1,10 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 import uuid
 
 import pytest
 
-from cinder_ext.backup import operation
+from cinder_ext.objects import operation
 
 BACKUP = str(uuid.uuid4())
 
@@ -108,8 +98,8 @@ def test_percent_of_bytes_is_a_high_water_mark(clock: Clock) -> None:
 def test_percent_is_100_only_on_success(clock: Clock) -> None:
     progress = operation.Progress(bytes_total=1000, clock=clock)
     progress.reached_byte(2000)
-    assert progress.percent == progress.facts()["backup_percent"] == 99.9
-    assert progress.facts(succeeded=True)["backup_percent"] == 100.0
+    assert progress.percent == progress.to_payload()["backup_percent"] == 99.9
+    assert progress.to_payload(succeeded=True)["backup_percent"] == 100.0
 
 
 @pytest.mark.parametrize("total", [None, 0])
@@ -117,7 +107,7 @@ def test_percent_is_null_where_the_total_is_unknown(total: int | None) -> None:
     progress = operation.Progress(bytes_total=total)
     progress.reached_byte(5)
     assert progress.percent is None
-    assert progress.facts()["eta_seconds"] is None
+    assert progress.to_payload()["eta_seconds"] is None
 
 
 def test_objects_count_before_bytes(clock: Clock) -> None:
@@ -131,29 +121,29 @@ def test_rate_and_eta(clock: Clock) -> None:
     progress = operation.Progress(bytes_total=1000, clock=clock)
     clock.now += 10
     progress.reached_byte(200)
-    facts = progress.facts()
+    facts = progress.to_payload()
     assert (facts["rate_bps"], facts["eta_seconds"]) == (20.0, 40.0)
 
 
 def test_there_is_no_eta_before_the_first_byte(clock: Clock) -> None:
     progress = operation.Progress(bytes_total=1000, clock=clock)
     progress.reached_byte(0)
-    assert progress.facts()["eta_seconds"] is None
+    assert progress.to_payload()["eta_seconds"] is None
 
 
-def test_facts_of_a_transfer_that_shows_nothing(clock: Clock) -> None:
-    facts = operation.Progress(bytes_total=1000, clock=clock).facts()
+def test_payload_of_a_transfer_that_shows_nothing(clock: Clock) -> None:
+    facts = operation.Progress(bytes_total=1000, clock=clock).to_payload()
     assert facts["bytes_total"] == 1000
     for name in ("backup_percent", "bytes_done", "rate_bps", "eta_seconds"):
         assert facts[name] is None
 
 
-def pace(clock: Clock) -> operation.Pace:
-    return operation.Pace(5, 120, 1.0, clock)
+def throttle(clock: Clock) -> operation.ProgressThrottle:
+    return operation.ProgressThrottle(5, 120, 1.0, clock)
 
 
-def test_pace_keeps_the_least_interval(clock: Clock) -> None:
-    due = pace(clock)
+def test_the_throttle_keeps_the_least_interval(clock: Clock) -> None:
+    due = throttle(clock)
     clock.now += 4
     assert not due.due(50.0)
     clock.now += 1
@@ -161,15 +151,15 @@ def test_pace_keeps_the_least_interval(clock: Clock) -> None:
     assert not due.due(60.0)
 
 
-def test_pace_waits_for_a_step(clock: Clock) -> None:
-    due = pace(clock)
+def test_the_throttle_waits_for_a_step(clock: Clock) -> None:
+    due = throttle(clock)
     clock.now += 10
     assert not due.due(0.5)
     assert due.due(1.0)
 
 
-def test_pace_never_tells_a_percentage_twice(clock: Clock) -> None:
-    due = pace(clock)
+def test_the_throttle_never_tells_a_percentage_twice(clock: Clock) -> None:
+    due = throttle(clock)
     clock.now += 10
     assert due.due(2.0)
     clock.now += 1000
@@ -178,8 +168,8 @@ def test_pace_never_tells_a_percentage_twice(clock: Clock) -> None:
     assert due.due(2.01)
 
 
-def test_pace_tells_an_unknown_percentage_as_a_heartbeat(clock: Clock) -> None:
-    due = pace(clock)
+def test_the_throttle_tells_an_unknown_percentage_as_a_heartbeat(clock: Clock) -> None:
+    due = throttle(clock)
     told = 0
     for _second in range(360):
         clock.now += 1
@@ -187,8 +177,8 @@ def test_pace_tells_an_unknown_percentage_as_a_heartbeat(clock: Clock) -> None:
     assert told == 3
 
 
-def test_pace_outlives_a_clock_that_is_set_back(clock: Clock) -> None:
-    due = pace(clock)
+def test_the_throttle_outlives_a_clock_that_is_set_back(clock: Clock) -> None:
+    due = throttle(clock)
     clock.now -= 3600
     assert due.due(10.0)
 

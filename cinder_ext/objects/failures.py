@@ -1,19 +1,8 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
+# SPDX-License-Identifier: Apache-2.0
+"""Owns how a failure is described: a stable code, and a text that leaks nothing.
 
-"""Owns how a failure is told: a stable code, and words that give nothing away.
-
-The words of exceptions come from drivers and commands. They may hold command lines,
-paths, passwords and key ids, none of which belongs on the notification bus.
+The texts of exceptions come from drivers and commands. They may contain command lines,
+paths, passwords and key IDs, none of which belong on the notification bus.
 """
 
 import errno
@@ -50,7 +39,7 @@ PHASES = (
 _LONGEST = 255
 
 #: Names of exceptions, or of their bases, and the code that they mean. Names, because
-#: an exception that came over RPC is of a class made on the spot, ``<name>_Remote``.
+#: an exception that came over RPC has a class made on the fly, ``<name>_Remote``.
 _BY_NAME = {
     "ServiceRestarted": "service_restart",
     "NoBackupService": "scheduler_no_host",
@@ -75,8 +64,8 @@ _ID = re.compile(r"\b(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32,
 def clean(text: str | None, known_ids: Collection[str | None] = ()) -> str | None:
     """The first line of ``text`` without what does not belong on the bus.
 
-    :param known_ids: ids that may stay, because the payload has them anyway; others
-        could be of encryption keys
+    :param known_ids: IDs that may stay, because the payload has them anyway; any other
+        could be the ID of an encryption key
     :returns: at most 255 characters
     """
     lines = (text or "").strip().splitlines()
@@ -93,7 +82,7 @@ def clean(text: str | None, known_ids: Collection[str | None] = ()) -> str | Non
 
 
 def _causes(failure: BaseException | None) -> Iterator[BaseException]:
-    """The exception and those that led to it; oslo_db can make rings of them."""
+    """The exception and those that led to it, which oslo.db can link to a ring."""
     seen: set[int] = set()
     while failure is not None and id(failure) not in seen:
         seen.add(id(failure))

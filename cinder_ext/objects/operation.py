@@ -1,21 +1,10 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Owns what one operation on a backup is: identity, order, progress, phase.
 
-Knows nothing of cinder and of the message bus. An operation is one create, restore,
+Knows nothing of Cinder or the message bus. An operation is one create, restore,
 delete, import or export of one backup, from its start to exactly one end. A create
-takes two RPCs, perhaps in two processes, so that nothing here relies on memory: the id
-can be computed anew, and sequence numbers grow with the time.
+takes two RPCs, which two processes may serve, so that nothing here relies on memory:
+the id can be computed again, and sequence numbers grow with the time.
 """
 
 import contextlib
@@ -34,7 +23,7 @@ ACTIONS = ("create", "restore", "delete", "import", "export")
 #: The phases that end an operation. Each operation has exactly one of them.
 TERMINAL = ("end", "error", "cancelled")
 
-#: The most that an operation shows which has not succeeded yet.
+#: The highest percentage of an operation that has not succeeded yet.
 NEARLY = 99.9
 
 Clock = Callable[[], float]
@@ -43,7 +32,7 @@ Clock = Callable[[], float]
 def operation_id(backup_id: str, action: str, discriminator: str) -> str:
     """The id of an operation, the same in every process that computes it.
 
-    :param discriminator: what tells it from others of this action on the backup
+    :param discriminator: distinguishes it from others of this action on the backup
     """
     name = f"{backup_id}/{action}/{discriminator}"
     return str(uuid.uuid5(uuid.NAMESPACE_OID, name))
@@ -57,10 +46,11 @@ def worker() -> str:
 class Progress:
     """High-water marks of one transfer.
 
-    :param bytes_total: what there is to read or write, None if unknown
-    :param objects_total: the objects that a restore reads, None if it has none
-    :ivar bytes_written: what was written to the volume, twice if written twice
-    :ivar bytes_stored: what was written to the backup store
+    :param bytes_total: number of bytes to read or write, None if unknown
+    :param objects_total: number of objects that a restore reads, None if unknown
+    :ivar bytes_written: number of bytes written to the volume; what is written twice
+        counts twice
+    :ivar bytes_stored: number of bytes written to the backup store
     """
 
     def __init__(
@@ -80,18 +70,19 @@ class Progress:
         self._started = clock()
 
     def reached_byte(self, position: int) -> None:
-        """The transfer is at this position of the volume; it may go back later."""
+        """The transfer is at this position in the volume; it may go back later."""
         self.bytes_done = max(self.bytes_done or 0, position)
 
     def reached_object(self, number: int) -> None:
-        """So many objects are done."""
+        """This number of objects is done."""
         self.objects_done = max(self.objects_done or 0, number)
 
     @property
     def percent(self) -> float | None:
-        """What is done, rounded down so that nearly all is not yet all.
+        """The percentage that is done, rounded down; None if unknown.
 
-        Objects count before bytes: a restore to a new volume skips blocks of zeros.
+        Objects take precedence over bytes, because a restore to a new volume skips
+        blocks of zeros.
         """
         for done, total in (
             (self.objects_done, self.objects_total),
@@ -101,8 +92,11 @@ class Progress:
                 return min(NEARLY, math.floor(10000 * done / total) / 100)
         return None
 
-    def facts(self, *, succeeded: bool = False) -> dict[str, Any]:
-        """The keys of the payload that tell of the progress."""
+    def to_payload(self, *, succeeded: bool = False) -> dict[str, Any]:
+        """The keys of the payload that describe the progress.
+
+        :param succeeded: the operation has ended, so that all is done
+        """
         elapsed = max(self._clock() - self._started, 0.001)
         percent = 100.0 if succeeded else self.percent
         return {
@@ -118,12 +112,12 @@ class Progress:
         }
 
 
-class Pace:
-    """When progress is worth a notification.
+class ProgressThrottle:
+    """Decides when progress is reported.
 
-    :param min_interval: seconds between two of them at least
-    :param max_interval: seconds after which there is one if anything can be said
-    :param min_step: percent that make one worth while before that
+    :param min_interval: minimum number of seconds between two reports
+    :param max_interval: seconds after which there is a report if there is any news
+    :param min_step: growth of the percentage that is reported before that
     """
 
     def __init__(
@@ -141,7 +135,7 @@ class Pace:
         self._percent = 0.0
 
     def due(self, percent: float | None) -> bool:
-        """Whether to tell ``percent`` now; if so it counts as told."""
+        """Whether to report ``percent`` now; if so, it is taken as reported."""
         now = self._clock()
         # A wall clock that was set back must not silence a transfer for hours.
         since = now - self._last if now >= self._last else self._max_interval
@@ -162,16 +156,19 @@ class Pace:
 
 @dataclasses.dataclass
 class Operation:
-    """One operation. The fields are what the journal keeps.
+    """One operation. The journal keeps its fields.
 
     :ivar started_at: seconds since the epoch
     :ivar sequence: number of the last notification
-    :ivar chain_length: the backups that a restore reads
-    :ivar objects_total: the objects of all these
+    :ivar chain_length: number of backups that a restore reads
+    :ivar objects_total: number of objects of all these
     :ivar volume_bytes: size of the volume that is restored to
-    :ivar resumed: it was taken up again after a restart
+    :ivar resumed: it was continued after a restart
     :ivar begun: its start was announced
     :ivar kept: the journal has it
+    :ivar finished: its end was announced, or another process has announced it
+    :ivar cancelled: a user or operator has stopped it
+    :ivar phase: one of ``failures.PHASES``
     """
 
     id: str
@@ -200,7 +197,7 @@ class Operation:
 
     @contextlib.contextmanager
     def at(self, phase: str, then: str | None = None) -> Iterator[None]:
-        """The body is this phase; the first phase that fails stays the phase.
+        """The body is this phase; once a phase has failed, the phase stays.
 
         :param then: the phase after the body, by default the one before
         """
@@ -218,8 +215,8 @@ class Operation:
     def next_sequence(self, now: float) -> int:
         """The number of the next notification.
 
-        It grows with the milliseconds, so that the process that takes over needs not
-        know the last number of the one before.
+        It grows with the milliseconds, so that a process that takes over does not
+        need to know the last number of the previous one.
         """
         with self.lock:
             elapsed = int(1000 * (now - self.started_at)) + 1
@@ -227,7 +224,7 @@ class Operation:
             return self.sequence
 
     def duration(self, now: float) -> float:
-        """Seconds since the start; never below 0, whatever the clock did."""
+        """Seconds since the start; never negative, even if the clock was set back."""
         return round(max(now - self.started_at, 0.0), 3)
 
     def record(self) -> dict[str, Any]:
@@ -238,7 +235,7 @@ class Operation:
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> "Operation":
-        """The operation that the journal kept; unknown keys are of another version."""
+        """The operation that the journal kept; ignores keys of other versions."""
         known = {field.name for field in dataclasses.fields(cls)}
         made = cls(**{key: record[key] for key in record.keys() & known})
         made.begun = made.kept = True
