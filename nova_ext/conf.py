@@ -1,27 +1,13 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Owns the options of the ``[nova_ext]`` group."""
 
 from typing import Any
 
 from oslo_config import cfg
 
-GROUP = cfg.OptGroup(
-    "nova_ext",
-    title="nova extensions",
-    help="Options of the quiesce and unquiesce server actions, and of the copy of "
-    "persistent memory on resize and cold migration.",
-)
+from nova_ext.guard import conf as guard
+
+GROUP = guard.GROUP
 
 OPTS = [
     cfg.IntOpt(
@@ -29,12 +15,20 @@ OPTS = [
         default=60,
         min=1,
         help="""
-Seconds for which a guest stays frozen at most when the ``quiesce`` request names no
+Maximum number of seconds a guest stays frozen if the ``quiesce`` request has no
 ``timeout``. At the end of this time the compute host thaws the guest by itself and
 records the ``unquiesce`` action as failed.
 
-Read by the API service. Related options: a value above ``quiesce_max_timeout`` counts
-as ``quiesce_max_timeout``.
+Read by the API service.
+
+Possible values:
+
+* A number of seconds from 1 up. A value above ``quiesce_max_timeout`` has the effect of
+  ``quiesce_max_timeout``.
+
+Related options:
+
+* ``quiesce_max_timeout``
 """,
     ),
     cfg.IntOpt(
@@ -42,27 +36,21 @@ as ``quiesce_max_timeout``.
         default=600,
         min=1,
         help="""
-The greatest ``timeout``, in seconds, that a ``quiesce`` request may ask for. A request
-for more is answered with 400.
+Maximum number of seconds that a ``quiesce`` request may ask for as ``timeout``. A
+request for more is refused with 400.
 
-Read by the API service. A frozen guest answers no write of any program in it: choose
-the longest time that a tenant's applications may stand still.
-""",
-    ),
-    cfg.IntOpt(
-        "quiesce_agent_timeout",
-        default=30,
-        min=1,
-        max=600,
-        help="""
-Seconds to wait for each answer of the QEMU guest agent to a freeze, thaw or status
-command.
+No program in a frozen guest can write to its disks: choose the longest time that a
+tenant's applications may stand still.
 
-A guest flushes its dirty pages before it freezes, so that a guest with much memory and
-slow disks needs more. A freeze that does not answer in time is taken back: the thaw is
-repeated until the agent says that the guest is thawed.
+Read by the API service.
 
-Read by nova-compute.
+Possible values:
+
+* A number of seconds from 1 up.
+
+Related options:
+
+* ``quiesce_default_timeout``
 """,
     ),
     cfg.IntOpt(
@@ -71,12 +59,20 @@ Read by nova-compute.
         min=1,
         max=32,
         help="""
-How many parts of a device are copied at the same time, when the persistent memory of a
-server goes along on a resize or cold migration. Each takes about one CPU core on either
+Number of parts of a device that are copied in parallel when the persistent memory of a
+server is copied on a resize or cold migration. Each needs about one CPU core on either
 host while it copies, most of it for the encryption by ssh.
 
-At most as many as ``[nova_sys_admin] thread_pool_size`` are at work at a time, by
-default the number of the host's CPU cores. Read by nova-compute on the source host.
+Read by nova-compute on the source host.
+
+Possible values:
+
+* A number from 1 to 32.
+
+Related options:
+
+* ``[nova_sys_admin] thread_pool_size``, by default the number of the host's CPU cores,
+  limits how many parts are copied at a time.
 """,
     ),
     cfg.IntOpt(
@@ -84,10 +80,14 @@ default the number of the host's CPU cores. Read by nova-compute on the source h
         default=120,
         min=1,
         help="""
-Seconds in which 256 MiB of a device have to be copied or zeroed. A stream that is
-slower fails, and with it the copy; the server then stays where it is, with its data.
+Number of seconds within which 256 MiB of a device have to be copied or zeroed. A slower
+stream fails, and with it the copy; the server then stays where it is, with its data.
 
 Read by nova-compute on both hosts.
+
+Possible values:
+
+* A number of seconds from 1 up.
 """,
     ),
     cfg.IntOpt(
@@ -95,10 +95,14 @@ Read by nova-compute on both hosts.
         default=30,
         min=1,
         help="""
-Seconds between two progress reports of a copy, in the log and as the versioned
-notification ``instance.copy_pmem.progress``.
+Number of seconds between two progress reports of a copy, in the log and as the
+versioned notification ``instance.copy_pmem.progress``.
 
 Read by nova-compute on the source host.
+
+Possible values:
+
+* A number of seconds from 1 up.
 """,
     ),
     cfg.StrOpt(
@@ -108,12 +112,12 @@ Read by nova-compute on the source host.
             ("size", "Both ends report that each byte was copied."),
             (
                 "digest",
-                "Besides, both hosts read the devices again and compare BLAKE2b "
+                "In addition, both hosts read the devices again and compare BLAKE2b "
                 "digests; the server is off that much longer.",
             ),
         ],
         help="""
-What makes a copy count as good.
+How a copy of persistent memory is verified before it is accepted.
 
 Read by nova-compute on the source host.
 """,
@@ -127,31 +131,48 @@ Read by nova-compute on the source host.
             "aes128-ctr",
         ],
         help="""
-Ciphers for the copy in the order of preference; the first that both hosts know is
-taken. ssh spends most of a copy on it, and AES-GCM is the fastest on CPUs with AES
-instructions.
+Ciphers for the copy, in the order of preference. The first one that both hosts support
+is used. ssh spends most of a copy on encryption, and AES-GCM is the fastest on CPUs
+with AES instructions.
 
 Read by nova-compute on the source host.
+
+Possible values:
+
+* A comma-separated list of names that ``ssh -Q cipher`` prints.
 """,
     ),
     cfg.StrOpt(
         "pmem_ssh_user",
         help="""
-User to log in as on the destination host. By default ssh decides, as it does for the
-disks of a cold migration. It has to be root there, or set
-``pmem_remote_command_prefix = sudo,-n``: to give the devices to a group is not enough,
-because daxio clears bad blocks before it writes, which takes root.
+User to log in as on the destination host.
+
+``daxio`` clears bad blocks before it writes, which requires root: membership of a group
+that may write the devices is not enough.
 
 Read by nova-compute on the source host.
+
+Possible values:
+
+* Unset: ssh decides, as it does for the disks of a cold migration.
+* ``root``, or any other user together with ``pmem_remote_command_prefix = sudo,-n``.
+
+Related options:
+
+* ``pmem_remote_command_prefix``
 """,
     ),
     cfg.StrOpt(
         "pmem_ssh_identity_file",
         help="""
-File with the private key to log in with on the destination host. By default ssh
-decides, as it does for the disks of a cold migration.
+File with the private key to log in with on the destination host.
 
 Read by nova-compute on the source host.
+
+Possible values:
+
+* Unset: ssh decides, as it does for the disks of a cold migration.
+* The path of a file that the user of nova-compute can read.
 """,
     ),
     cfg.ListOpt(
@@ -159,10 +180,14 @@ Read by nova-compute on the source host.
         default=[],
         sample_default=["Port=2222", "UserKnownHostsFile=/etc/nova/known_hosts"],
         help="""
-More options for ssh, as after its ``-o``. They go before those of nova, so that they
-win.
+Additional options for ssh. They take precedence over the options that nova-compute
+passes.
 
 Read by nova-compute on the source host.
+
+Possible values:
+
+* A comma-separated list of options as after ``-o`` of ssh.
 """,
     ),
     cfg.ListOpt(
@@ -170,9 +195,17 @@ Read by nova-compute on the source host.
         default=[],
         sample_default=["sudo", "-n"],
         help="""
-Words before each ``daxio`` command on the destination host.
+Words to put before each ``daxio`` command on the destination host.
 
 Read by nova-compute on the source host.
+
+Possible values:
+
+* A comma-separated list of words, for example ``sudo,-n``.
+
+Related options:
+
+* ``pmem_ssh_user``
 """,
     ),
 ]
@@ -180,10 +213,10 @@ Read by nova-compute on the source host.
 
 def register_opts(conf: Any) -> None:
     """Register the options on ``conf``; doing it twice is harmless."""
-    conf.register_group(GROUP)
+    guard.register_opts(conf)
     conf.register_opts(OPTS, group=GROUP)
 
 
 def list_opts() -> list[tuple[Any, list[Any]]]:
     """The options for oslo-config-generator."""
-    return [(GROUP, OPTS)]
+    return [(GROUP, [*OPTS, *guard.OPTS])]

@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Owns the exceptions of the extension: one class per reason, with its remedy."""
 
 from nova import exception
@@ -159,4 +148,71 @@ class PmemCopyFailed(exception.NovaException):
 
     msg_fmt = _(
         "The persistent memory of instance %(instance_uuid)s was not copied: %(reason)s"
+    )
+
+
+class StateDatabaseMissing(exception.NotSupported):
+    """The database of the extension beside a cell's is not there, or not complete."""
+
+    msg_fmt = _(
+        "The nova extensions have no tables beside database %(database)s: ask your "
+        "operator to run nova-ext-manage db sync."
+    )
+
+
+class StateDatabaseDenied(StateDatabaseMissing):
+    """An account of nova has no rights on the database of the extension."""
+
+    msg_fmt = _(
+        "Nova's account may not use %(name)s, where the nova extensions keep their "
+        "tables beside database %(database)s: ask your operator to grant it what nova-"
+        "ext-manage db sync prints."
+    )
+
+
+class ConductorTooOld(exception.NotSupported):
+    """A nova-conductor answered that does not have the extension, or an older one."""
+
+    msg_fmt = _(
+        "nova-conductor does not know %(objname)s of the nova extensions: ask your "
+        "operator to install them there, with config_source = nova_ext in [DEFAULT] "
+        "and driver = nova_ext in [nova_ext] of its nova.conf, and to restart it."
+    )
+
+
+class QuiesceWindowNotFound(exception.NotFound):
+    """The server has no freeze window."""
+
+    msg_fmt = _("Instance %(instance_uuid)s is not quiesced.")
+
+
+class QuiesceWindowExists(exception.NovaException):
+    """The server has a freeze window already."""
+
+    code = 409
+    msg_fmt = _("Instance %(instance_uuid)s is %(status)s already.")
+
+
+class QuiesceWindowChanged(exception.NovaException):
+    """Somebody else changed the freeze window, or removed it, since it was read."""
+
+    code = 409
+    msg_fmt = _(
+        "The quiesce state of instance %(instance_uuid)s was changed in the meantime."
+    )
+
+
+class PmemCopyNotFound(exception.NotFound):
+    """No copy of the server's persistent memory was ordered."""
+
+    msg_fmt = _("Instance %(instance_uuid)s has no copy of persistent memory.")
+
+
+class PmemCopyChanged(exception.NovaException):
+    """Somebody else changed the state of the copy, or removed it, since it was read."""
+
+    code = 409
+    msg_fmt = _(
+        "The copy of the persistent memory of instance %(instance_uuid)s was changed "
+        "in the meantime."
     )

@@ -1,19 +1,9 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Owns every write into nova's modules: self-checks first, then a short table.
 
-:func:`install` is called by the paste factory in the API, and by the oslo.config source
-or the console script in nova-compute. It changes the running process only.
+:func:`install` is called by the paste factory in the API, by the oslo.config source in
+nova-compute and nova-conductor, and by the console script of nova-compute. It changes
+the running process only.
 """
 
 import importlib
@@ -23,11 +13,11 @@ import types
 from typing import Any
 
 import nova.conf
-from nova import policies, service, version
+from nova import policies, rpc, service, version
 from nova.api.openstack import api_version_request
 from oslo_utils import importutils
 
-from nova_ext import conf, exception
+from nova_ext import conf, exception, objects
 from nova_ext import policies as ext_policies
 from nova_ext.api.openstack.compute import versions
 from nova_ext.api.openstack.compute.schemas import servers as ext_schema
@@ -54,77 +44,6 @@ _SERVER_SCHEMAS = (
     "rebuild_response_v2100",
 )
 
-#: What the extension overrides or calls; a renamed one would be ignored in silence.
-_OVERRIDDEN_IN_COMPUTE = {
-    "nova.compute.manager.ComputeManager": (
-        "_delete_allocation_after_move",
-        "_delete_stashed_flavor_info",
-        "_init_instance",
-        "_resize_instance",
-        "finish_resize",
-        "revert_resize",
-    ),
-    "nova.scheduler.client.report.SchedulerReportClient": ("move_allocations",),
-    "nova.virt.libvirt.driver.LibvirtDriver": (
-        "_can_quiesce",
-        "_cleanup",
-        "_cleanup_resize",
-        "_cleanup_vpmems",
-        "_get_resources",
-        "_get_vpmem_resources",
-        "_get_vpmems",
-        "_hard_reboot",
-        "_requires_quiesce",
-        "_volume_snapshot_create",
-        "confirm_migration",
-        "destroy",
-        "finish_migration",
-        "finish_revert_migration",
-        "get_available_resource",
-        "migrate_disk_and_power_off",
-        "power_off",
-        "pre_live_migration",
-        "quiesce",
-        "reboot",
-        "spawn",
-        "unquiesce",
-    ),
-}
-_OVERRIDDEN_IN_API = {
-    "nova.api.openstack.compute.admin_actions.AdminActionsController": (
-        "_reset_state",
-    ),
-    "nova.api.openstack.compute.migrate_server.MigrateServerController": ("_migrate",),
-    "nova.api.openstack.compute.servers.ServersController": (
-        "_resize",
-        "_view_builder_class",
-    ),
-    "nova.api.openstack.compute.views.servers.ViewBuilder": (
-        "_show_expected_attrs",
-        "show",
-    ),
-    "nova.api.openstack.wsgi.Resource": (
-        "register_actions",
-        "register_subcontroller_actions",
-    ),
-    "nova.compute.api.API": (
-        "_allow_cross_cell_resize",
-        "_allow_resize_to_same_host",
-        "evacuate",
-        "live_migrate",
-        "pause",
-        "reboot",
-        "rebuild",
-        "rescue",
-        "resize",
-        "set_admin_password",
-        "shelve",
-        "start",
-        "stop",
-        "suspend",
-    ),
-}
-
 _installed = False
 
 
@@ -150,25 +69,32 @@ def install() -> None:
     compute_versions.VERSIONS["v2.1"]["version"] = versions.MAX
     for server in _server_schemas(schemas):
         server["properties"].update(ext_schema.server_v2105_properties)
+    # What goes between the services
+    rpc.add_extra_exmods(exception.__name__)
+    objects.register_all()
     # nova-compute
     service.SERVICE_MANAGERS["nova-compute"] = _MANAGER
     sys.modules[DRIVER_ALIAS] = _DriverAlias(DRIVER_ALIAS)
     _installed = True
 
 
-def check_api() -> None:
-    """Refuse a nova whose API lacks something that the extension overrides.
+def check(*classes: type) -> None:
+    """Refuse a nova that lacks a method which one of our classes overrides.
 
+    A renamed one would be ignored in silence. What overrides is marked with
+    ``typing_extensions.override``.
+
+    :param classes: of the extension, with bases of nova
     :raises: nova_ext.exception.InstallError
     """
-    _check_overridden(_OVERRIDDEN_IN_API)
+    _refuse([name for each in classes for name in _not_overridden(each)])
 
 
 def replace_router(router: type) -> None:
     """Make the stock ``api-paste.ini`` find ``router``, the extension's.
 
     Only for :mod:`nova_ext.wsgi.osapi_compute`: whoever edits ``api-paste.ini`` names
-    the router there.
+    :mod:`nova_ext.wsgi.paste` there.
     """
     package = importlib.import_module("nova.api.openstack.compute")
     package.__dict__["APIRouterV21"] = router
@@ -180,8 +106,8 @@ class _DriverAlias(types.ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name != "LibvirtDriver":
             raise AttributeError(name)
-        _check_overridden(_OVERRIDDEN_IN_COMPUTE)
         module = importlib.import_module("nova_ext.virt.libvirt.driver")
+        check(importutils.import_class(_MANAGER), module.LibvirtDriver)
         return module.LibvirtDriver
 
 
@@ -224,16 +150,17 @@ def _check(schemas: Any) -> None:
     _refuse(missing)
 
 
-def _check_overridden(names: dict[str, tuple[str, ...]]) -> None:
-    """Refuse a nova in which something that the extension overrides is not there."""
-    _refuse(
-        [
-            f"{path}.{name}"
-            for path, attributes in names.items()
-            for name in attributes
-            if not hasattr(importutils.import_class(path), name)
-        ]
-    )
+def _not_overridden(cls: type) -> list[str]:
+    """The methods that ``cls`` believes to override, but nova does not have."""
+    ours = [each for each in cls.__mro__ if each.__module__.startswith("nova_ext.")]
+    others = [each for each in cls.__mro__ if each not in ours]
+    return [
+        f"{each.__qualname__}.{name}"
+        for each in ours
+        for name, value in vars(each).items()
+        if getattr(value, "__override__", False)
+        and not any(name in vars(other) for other in others)
+    ]
 
 
 def _refuse(missing: list[str]) -> None:

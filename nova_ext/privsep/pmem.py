@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Owns everything about persistent memory that runs as root; one short call at a time.
 
 A call writes at most one piece of a device or reads at most one batch, so that it ends
@@ -160,18 +149,17 @@ def digest(path: str, offset: int, length: int, timeout: float) -> str:
 @nova.privsep.sys_admin_pctxt.entrypoint
 def kill_daxio(pid: int, device: str) -> None:
     """Kill process ``pid`` if it is, or waits for, a daxio at ``device``."""
-    if names_daxio(pid, device):
+    if runs_daxio(command_line(pid), device):
         # nova's context has no CAP_KILL: that of a third user stays, and is seen.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
 
 
-def names_daxio(pid: int, device: str) -> bool:
-    """Whether the command line of process ``pid`` runs daxio at ``device``.
+def runs_daxio(line: str, device: str) -> bool:
+    """Whether a command line runs daxio at ``device``.
 
     Between two commands of a chain that is true of the shell alone.
     """
-    line = command_line(pid)
     return "daxio" in line and names_device(line, device)
 
 

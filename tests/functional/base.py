@@ -1,77 +1,34 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Owns the base of the functional tests: nova in one process, with the extension.
 
-API, conductor, scheduler, nova-compute and placement are real; libvirt is nova's own
-fake. The guest agent is :class:`FakeFreezer`.
+API, conductor, scheduler, nova-compute, placement and the guard are real; libvirt is
+nova's own fake. The guest agents are those of :mod:`tests.functional.agents`.
 """
 
 import datetime
 import json
 import pathlib
 import sys
-import threading
 import uuid
 from typing import Any
 
 import fixtures
 from nova import context as nova_context
 from nova import objects
+from nova.db.main import api as main_api
+from nova.tests.fixtures import libvirt as libvirt_fixture
 from nova.tests.functional.api import client as api_client
 from nova.tests.functional.libvirt import base
 
 from nova_ext import install
-from nova_ext.compute import mark
-from nova_ext.virt import freezer
+from nova_ext.db import migration
+from nova_ext.guard.loop import Loop
+from nova_ext.guard.records import Record, Records
+from nova_ext.objects.quiesce_window import QuiesceWindow
+from tests.functional.agents import FakeAgents
 
-FACTORY = "nova_ext.api.openstack.compute.routes:APIRouterV21.factory"
+FACTORY = "nova_ext.wsgi.paste:osapi_compute_app_v21"
 STOCK_FACTORY = "nova.api.openstack.compute:APIRouterV21.factory"
-
-
-class FakeFreezer:
-    """A guest agent that does what a test says.
-
-    :ivar frozen: UUIDs of the guests that are frozen
-    :ivar calls: what was asked of the agent, in order
-    :ivar freeze_gate: a freeze waits until it is set
-    :ivar freeze_error: raised by the next freezes
-    :ivar thaw_errors: raised by the next thaws, one each
-    :ivar breach: what the next thaw finds wrong with the window
-    """
-
-    def __init__(self) -> None:
-        self.frozen: set[str] = set()
-        self.calls: list[str] = []
-        self.freeze_gate = threading.Event()
-        self.freeze_gate.set()
-        self.freeze_error: freezer.FreezeError | None = None
-        self.thaw_errors: list[Exception] = []
-        self.breach: str | None = None
-
-    def freeze(self, uuid: str) -> freezer.Evidence:
-        self.calls.append("freeze")
-        assert self.freeze_gate.wait(30)
-        if self.freeze_error:
-            raise self.freeze_error
-        self.frozen.add(uuid)
-        return freezer.Evidence(domain_id=1, frozen=2, written=3)
-
-    def thaw(self, uuid: str, evidence: freezer.Evidence | None) -> str | None:
-        self.calls.append("thaw")
-        if self.thaw_errors:
-            raise self.thaw_errors.pop(0)
-        self.frozen.discard(uuid)
-        return self.breach
 
 
 def paste_with_extension(directory: str) -> str:
@@ -99,18 +56,39 @@ class FunctionalTest(base.ServersTestBase):
         )
         super().setUp()
         self.flags(compute_driver="nova_ext.LibvirtDriver")
-        self.freezer = FakeFreezer()
+        self.guards = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
+        self.records = Records(self.guards / "compute1")
+        self.agents = FakeAgents()
+        self.loops: list[Loop] = []
+        start = Loop.start
+        self.useFixture(
+            fixtures.MonkeyPatch(
+                "nova_ext.guard.loop.Loop.start",
+                lambda loop: (self.loops.append(loop), start(loop)),
+            )
+        )
         self.useFixture(
             fixtures.MockPatch(
-                "nova_ext.virt.libvirt.quiesce.LibvirtGuestFreezer",
-                return_value=self.freezer,
+                "nova_ext.guard.host.LibvirtGuests", side_effect=self.agents.of_host
+            )
+        )
+        launch = libvirt_fixture.Domain.createWithFlags
+
+        def with_new_memory(domain: Any, flags: Any) -> Any:
+            if not domain._has_saved_state:
+                self.agents.frozen.discard(domain.UUIDString())
+            return launch(domain, flags)
+
+        self.useFixture(
+            fixtures.MonkeyPatch(
+                "nova.tests.fixtures.libvirt.Domain.createWithFlags", with_new_memory
             )
         )
         self.api.microversion = self.microversion
         self.admin_api.microversion = self.microversion
 
     def tearDown(self) -> None:
-        self.kill_windows()  # they would go on in the next test's cloud
+        self.kill()  # its threads would go on in the next test's cloud
         super().tearDown()
 
     def _clear_attrs(self) -> None:
@@ -180,21 +158,47 @@ class FunctionalTest(base.ServersTestBase):
             expected_attrs=["flavor", "info_cache", "metadata", "system_metadata"],
         )
 
-    def clear_mark(self, server: str) -> None:
-        """Remove the mark behind the back of nova-compute."""
-        instance = self.instance(server)
-        mark.write(instance, None)
-        instance.save()
+    def start_service(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        if name == "conductor":
+            # Before any service writes: SQLite has one lock for a whole database.
+            self.sync_databases()
+        if name == "compute":
+            # What lies below is another host's as little as its disks are.
+            directory = str(self.guards / kwargs.get("host", "compute"))
+            self.flags(guard_directory=directory, group="nova_ext")
+        return super().start_service(name, *args, **kwargs)
 
-    def age_mark(self, server: str, seconds: int) -> None:
+    def sync_databases(self) -> None:
+        """Make the extension's tables in every cell, as nova-ext-manage does."""
+        context = nova_context.get_admin_context()
+        for cell in self.cell_mappings.values():
+            with nova_context.target_cell(context, cell) as targeted:
+                engine = main_api.get_engine(context=targeted)
+                migration.upgrade(engine, migration.MAIN)
+
+    def row(self, server: str) -> QuiesceWindow | None:
+        """The freeze window of ``server`` as the database has it."""
+        return QuiesceWindow.find(nova_context.get_admin_context(), server)
+
+    def clear_row(self, server: str) -> None:
+        """Remove the row behind the back of nova-compute."""
+        QuiesceWindow.destroy_by_instance_uuid(nova_context.get_admin_context(), server)
+
+    def record(self, server: str) -> Record:
+        """The guard's record of ``server`` on compute1, which there must be."""
+        record = self.records.read(server)
+        assert record is not None
+        return record
+
+    def age(self, server: str, seconds: int) -> None:
         """Let the window of ``server`` have begun ``seconds`` earlier."""
-        instance = self.instance(server)
-        current = mark.read(instance)
-        assert current is not None
-        assert current.quiesced_at is not None
-        earlier = current.quiesced_at - datetime.timedelta(seconds=seconds)
-        mark.write(instance, current.replace(quiesced_at=earlier))
-        instance.save()
+        row, record = self.row(server), self.record(server)
+        assert row is not None
+        assert row.quiesced_at is not None
+        row.quiesced_at -= datetime.timedelta(seconds=seconds)
+        row.save(row.change_id)
+        assert record.due is not None
+        self.records.write(record.replace(due=record.due.after(-seconds)))
 
     def windows(self) -> dict[str, Any]:
         """The windows that nova-compute on compute1 has."""
@@ -207,20 +211,35 @@ class FunctionalTest(base.ServersTestBase):
             lambda: self.assertNotIn(server, self.windows()), max_retries=100, sleep=0.1
         )
 
-    def kill_windows(self) -> None:
-        """Let the threads of all windows be as dead as after a SIGKILL."""
+    def kill(self) -> None:
+        """Let every nova-compute be as dead as after a SIGKILL, its guard too."""
 
-        def die(*args: Any) -> Any:
+        def die(*args: Any, **kwargs: Any) -> Any:
             raise SystemExit
 
+        self.agents.leave_hosts()
+        for loop in self.loops:
+            loop.look = die  # type: ignore[method-assign]
         for service in self.computes.values():
             manager = getattr(service.manager, "quiesce_manager", None)
             if manager is None:
                 continue  # a stock nova-compute
-            for name in ("_finish", "_thaw", "_save_mark", "_save_quiesced", "_notify"):
-                setattr(manager, name, die)
             for window in list(manager._windows.values()):
+                # What was not written is lost.
+                window.queue._retry.sleep = die
+                window.queue._retry = die
+                window._record = window._thaw = die
                 window.wake.set()
+
+    def restart_compute_service(self, *args: Any, **kwargs: Any) -> Any:
+        """nova's; what the old nova-compute was about goes with it."""
+        self.kill()
+        return super().restart_compute_service(*args, **kwargs)
+
+    def status(self, server: str) -> str | None:
+        """``quiesce_status`` now."""
+        status: str | None = self.api.get_server(server)["quiesce_status"]
+        return status
 
     def wait_status(self, server: str, status: str | None) -> dict[str, Any]:
         """Wait until ``quiesce_status`` is ``status``; the server."""
@@ -234,7 +253,7 @@ class FunctionalTest(base.ServersTestBase):
         return shown
 
     def wait_event(self, server: str, action: str) -> Any:
-        """Wait until the newest action ``action`` has a finished event; the event."""
+        """Wait until each event of the newest action ``action`` is finished; one."""
         found: list[Any] = []
 
         def finished() -> None:
@@ -247,8 +266,9 @@ class FunctionalTest(base.ServersTestBase):
             detail = self.admin_api.api_get(
                 f"/servers/{server}/os-instance-actions/{actions[0]['request_id']}"
             ).body["instanceAction"]
-            events = [e for e in detail["events"] if e["result"]]
+            events = detail["events"]
             self.assertTrue(events)
+            self.assertTrue(all(each["result"] for each in events), detail)
             found[:] = events
 
         self._wait_for_assert(finished, max_retries=100, sleep=0.1)

@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Owns hosts with PMEM devices, and those whose destinations refuse every move.
 
 The latter are for tests of what the API, the conductor and the scheduler make of an
@@ -22,8 +11,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import fixtures
+from nova import context as nova_context
 from nova import exception
 
+from nova_ext.objects.pmem_copy import PmemCopy
 from tests.functional import base
 
 GIB = 1 << 30
@@ -69,6 +60,16 @@ class PmemTest(base.FunctionalTest):
                 **kwargs,
             )
         )
+
+    def row(self, server: str) -> Any:
+        """What the database has of a copy of the server's devices, or None."""
+        return PmemCopy.find(nova_context.get_admin_context(), server)
+
+    def assert_ordered(self, server: str, request_id: str) -> None:
+        """The database has the order of this request."""
+        row = self.row(server)
+        self.assertIsNotNone(row)
+        self.assertEqual(("ordered", request_id), (row.status, row.request_id))
 
     def namespaces(self, spaces: Iterable[Space]) -> Any:
         """Let a nova-compute that starts now find these namespaces."""

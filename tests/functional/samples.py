@@ -1,21 +1,14 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Owns how samples are made equal from run to run."""
 
 import datetime
 import os
 import re
+import time
+import types
 from typing import Any
+
+import fixtures
 
 NOW = datetime.datetime(2026, 11, 21, 10, 0, 0)
 GENERATE = "GENERATE_SAMPLES" in os.environ
@@ -28,6 +21,17 @@ _FIXED = {
     "reservation_id": "r-sample00",
     "traceback": "Traceback (most recent call last):\n  ...",
 }
+
+
+def wall_clock() -> fixtures.Fixture:
+    """Lets the wall clock of the guard stand at :data:`NOW`."""
+    now = NOW.replace(tzinfo=datetime.UTC).timestamp()
+    clock = types.SimpleNamespace(
+        CLOCK_BOOTTIME=time.CLOCK_BOOTTIME,
+        clock_gettime=time.clock_gettime,
+        time=lambda: now,
+    )
+    return fixtures.MonkeyPatch("nova_ext.guard.clock.time", clock)
 
 
 def normalised(sample: Any) -> Any:

@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """The API samples of doc/api_samples, held against what the API takes and gives.
 
 ``GENERATE_SAMPLES=1`` writes the samples anew.
@@ -19,11 +8,12 @@ import json
 import pathlib
 from typing import Any
 
+from nova import context as nova_context
 from nova.tests.functional import api_samples_test_base
 from oslo_utils import fixture as utils_fixture
 from oslo_utils import timeutils
 
-from nova_ext.compute import pmem_mark
+from nova_ext.objects.pmem_copy import PmemCopy
 from tests.functional import base, pmem, samples
 
 HERE = pathlib.Path(__file__).parent
@@ -45,6 +35,7 @@ class ApiSampleTest(base.FunctionalTest, api_samples_test_base.ApiSampleTestBase
         super().setUp()
         self.generate_samples = False  # see verify
         self.useFixture(utils_fixture.TimeFixture(samples.NOW))
+        self.useFixture(samples.wall_clock())
         self.server = self.boot(name="guest")
         self.compute = self.computes["compute1"]
 
@@ -162,7 +153,9 @@ class CopyPmemSamplesTest(pmem.PmemHosts, ApiSampleTest):
         response = self.request(name, f"servers/{self.server}/action", **subs)
         self.assertEqual((202, b""), (response.status_code, response.content))
         self.assertEqual("compute2", self.until_refused(self.server, 1).host)
-        self.assertIsNotNone(pmem_mark.read(self.instance(self.server)))
+        self.assertIsNotNone(
+            PmemCopy.find(nova_context.get_admin_context(), self.server)
+        )
 
 
 class ResizeSamplesTest(CopyPmemSamplesTest):

@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """The copy of persistent memory through the whole of nova, with devices in memory.
 
 API, conductor, scheduler, both compute managers and placement are real. libvirt is
@@ -34,7 +23,7 @@ from nova import exception, objects
 from nova.compute import power_state, task_states
 from oslo_utils import fixture as utils_fixture
 
-from nova_ext.compute import pmem_mark
+from nova_ext.objects.pmem_copy import PmemCopy, PmemCopyStatus
 from nova_ext.privsep import pmem as privileged
 from tests.functional import pmem
 
@@ -162,8 +151,8 @@ class CopyPmemTest(pmem.PmemTest):
         """The devices that hold something."""
         return sorted(path for path, data in self.devices.content.items() if any(data))
 
-    def ledger(self) -> list[str]:
-        """The namespaces with an entry in the ledger of any host."""
+    def tracked(self) -> list[str]:
+        """The namespaces with an entry in the tracker of any host."""
         root = pathlib.Path(CONF.state_path, "nova_ext", "pmem")
         return sorted(path.name for path in root.glob("*/*"))
 
@@ -181,9 +170,6 @@ class CopyPmemTest(pmem.PmemTest):
         return self._wait_for_server_parameter(
             {"id": server}, {"status": state, "OS-EXT-STS:task_state": None}
         )
-
-    def mark(self, server: str) -> pmem_mark.PmemMark | None:
-        return pmem_mark.read(self.instance(server))
 
     def migration(self, server: str) -> Any:
         """The newest migration of the server."""
@@ -219,22 +205,22 @@ class CopyPmemTest(pmem.PmemTest):
         self.assertEqual([path], self.used(server))
         self.assertEqual([path], self.dirty())
         self.assertEqual(b"tenant" * (SIZE // 6), self.devices.content[path])
-        self.assertEqual([], self.ledger())
-        self.assertIsNone(self.mark(server))
+        self.assertEqual([], self.tracked())
+        self.assertIsNone(self.row(server))
         self.assert_allocated(server, "compute1")
 
     def tidy(self, host: str) -> None:
         """Let the periodic tasks of a host run."""
         context = nova_context.get_admin_context()
         self.computes[host].manager.update_available_resource(context)
-        self.computes[host].manager._tidy_pmem(context)
+        self.computes[host].manager._reconcile(context)
 
     def assert_allocated(self, server: str, host: str) -> None:
         """Exactly the devices of the server are taken in placement, on ``host``."""
         allocations = self._get_allocations_by_server_uuid(server)
         self.assertEqual([self._get_provider_uuid_by_host(host)], list(allocations))
 
-    def fail(self, name: str, *hit: str) -> None:  # type: ignore[override]
+    def break_(self, name: str, *hit: str) -> None:
         """Let privileged functions fail, at one of these paths if given."""
 
         def before(what: str, *paths: str) -> None:
@@ -258,8 +244,8 @@ class FollowTest(CopyPmemTest):
         self.assertEqual("Success", self.event(server, "compute_copy_pmem")["result"])
         self._confirm_resize({"id": server})
         self.assertEqual([target], self.dirty())
-        self.assertEqual([], self.ledger())
-        self.assertIsNone(self.mark(server))
+        self.assertEqual([], self.tracked())
+        self.assertIsNone(self.row(server))
 
     def test_without_the_flag_the_data_stays_and_is_zeroed_by_confirm(self) -> None:
         server, source = self.booted()
@@ -289,8 +275,8 @@ class FollowTest(CopyPmemTest):
         self.assertFalse(any(self.devices.content[big]))
         # The source is kept for a revert, and nothing is left to do on the destination.
         memory = self.computes["compute1"].manager.driver.pmem_host
-        self.assertEqual([server], list(memory.held().values()))
-        self.assertEqual(list(memory.held()), self.ledger())
+        self.assertEqual([server], list(memory.reserved().values()))
+        self.assertEqual(list(memory.reserved()), self.tracked())
         self._revert_resize({"id": server})
         self.until(server, "ACTIVE")
         self.assert_back(server, source)
@@ -337,7 +323,7 @@ class FollowTest(CopyPmemTest):
         self.migrate(server)
         self._delete_server({"id": server})
         self.assertEqual([], self.dirty())
-        self.assertEqual([], self.ledger())
+        self.assertEqual([], self.tracked())
 
     def test_two_servers_at_once(self) -> None:
         first, _ = self.booted()
@@ -388,7 +374,7 @@ class FollowTest(CopyPmemTest):
 class FailureTest(CopyPmemTest):
     def test_a_failed_copy_leaves_the_server_where_it_is(self) -> None:
         server, source = self.booted()
-        self.fail("copy")
+        self.break_("copy")
         self.migrate(server, "ACTIVE")
         self.assertEqual(power_state.RUNNING, self.power(server))
         self.assertEqual("error", self.migration(server).status)
@@ -402,14 +388,14 @@ class FailureTest(CopyPmemTest):
     def test_a_failed_copy_of_a_stopped_server_does_not_start_it(self) -> None:
         server, source = self.booted()
         self._stop_server({"id": server})
-        self.fail("copy")
+        self.break_("copy")
         self.migrate(server, "SHUTOFF")
         self.assertEqual(power_state.SHUTDOWN, self.power(server))
         self.assert_back(server, source)
 
     def test_the_guest_runs_on_when_the_destination_cannot_be_written(self) -> None:
         server, source = self.booted()
-        self.fail("zero", *self.paths("compute2"))
+        self.break_("zero", *self.paths("compute2"))
         driver = self.computes["compute1"].manager.driver
         with mock.patch.object(driver, "power_off") as power_off:
             self.migrate(server, "ACTIVE")
@@ -444,12 +430,12 @@ class FailureTest(CopyPmemTest):
         def before(what: str, *paths: str) -> None:
             if what == "copy":  # half of it arrives, then the host is gone
                 self.devices.content[paths[1]][:] = b"leaked" * (SIZE // 6)
-                self.fail("zero", *targets)
+                self.break_("zero", *targets)
                 raise privileged.DaxioError("copy failed")
 
         self.devices.before = before
         self.migrate(server, "ACTIVE")
-        self.assertEqual(1, len(self.ledger()))
+        self.assertEqual(1, len(self.tracked()))
         (leaked,) = set(self.dirty()) - {source}
         # The next server gets the device, and does not find the data in it.
         self.computes["compute2"].manager.update_available_resource(
@@ -459,13 +445,13 @@ class FailureTest(CopyPmemTest):
         for _ in range(2):
             self.boot(flavor_id=self.small, host="compute2")
         self.assertFalse(any(self.devices.content[leaked]))
-        self.assertEqual([], self.ledger())
+        self.assertEqual([], self.tracked())
 
     def test_a_next_server_is_refused_a_device_that_cannot_be_zeroed(self) -> None:
         self.flags(max_attempts=1, group="scheduler")
         memory = self.computes["compute2"].manager.driver.pmem_host
-        memory.expect(["compute2_1", "compute2_2"])
-        self.fail("zero cleanup")
+        memory.expect_copy(["compute2_1", "compute2_2"])
+        self.break_("zero cleanup")
         server = self._create_server(
             flavor_id=self.small,
             host="compute2",
@@ -477,7 +463,7 @@ class FailureTest(CopyPmemTest):
             self.admin_api.get_server(server["id"])["fault"].get("details", "")
             + self.admin_api.get_server(server["id"])["fault"]["message"],
         )
-        self.assertEqual(2, len(self.ledger()))
+        self.assertEqual(2, len(self.tracked()))
 
     def test_a_failure_after_the_copy_starts_the_guest_on_the_source(self) -> None:
         server, source = self.booted()
@@ -563,10 +549,10 @@ class FailureTest(CopyPmemTest):
         server, source = self.lost()
         self.assertEqual(b"tenant" * (SIZE // 6), self.devices.content[source])
         self.audit(server)
-        self._delete_server({"id": server})
+        self._delete_server({"id": server, "status": "ERROR"})
         self.tidy("compute1")
         self.assertEqual([], self.dirty())
-        self.assertEqual([], self.ledger())
+        self.assertEqual([], self.tracked())
         for _ in range(2):
             self.boot(flavor_id=self.small, host="compute1")
 
@@ -586,8 +572,8 @@ class FailureTest(CopyPmemTest):
         finish = manager.finish_resize
 
         def lose(*args: Any, **kwargs: Any) -> Any:
-            for name in manager.driver.pmem_host.dirty():
-                manager.driver.pmem_host.clean([name])
+            for name in manager.driver.pmem_host.pending_sanitize():
+                manager.driver.pmem_host.sanitize([name])
             return finish(*args, **kwargs)
 
         with mock.patch.object(manager, "finish_resize", lose):
@@ -654,7 +640,7 @@ class RestartTest(CopyPmemTest):
     def half(self, source: str) -> None:
         """Half of the data arrives."""
         memory = self.computes["compute2"].manager.driver.pmem_host
-        (target,) = [memory._find(name).path for name in memory.dirty()]
+        (target,) = [memory._find(name).path for name in memory.pending_sanitize()]
         self.devices.content[target][: SIZE // 2] = self.devices.content[source][
             : SIZE // 2
         ]
@@ -666,9 +652,7 @@ class RestartTest(CopyPmemTest):
             self.order(server, task_states.RESIZE_MIGRATING)
             self.assertTrue(self.died.wait(30))
         self.assertEqual(2, len(self.dirty()))
-        mark = self.mark(server)
-        assert mark is not None
-        self.assertEqual(pmem_mark.Status.COPYING, mark.status)
+        self.assertIs(PmemCopyStatus.COPYING, self.row(server).status)
         self.restart("compute1")
         self.until(server, "ACTIVE")
         self.assertEqual(power_state.RUNNING, self.power(server))
@@ -687,7 +671,7 @@ class RestartTest(CopyPmemTest):
         self.until(server, "ACTIVE")
         self.assert_back(server, source)
 
-    def test_a_copy_that_cannot_be_given_up_yet_is_given_up_later(self) -> None:
+    def test_a_copy_that_cannot_be_aborted_yet_is_aborted_later(self) -> None:
         server, source = self.booted()
         with self.die(os, "rename"):
             self.order(server, task_states.RESIZE_MIGRATING)
@@ -696,14 +680,14 @@ class RestartTest(CopyPmemTest):
         with mock.patch(f"{report}.move_allocations", return_value=None) as down:
             self.restart("compute1")
             self.until(server, "ACTIVE")
-            self.computes["compute1"].manager._tidy_pmem(
+            self.computes["compute1"].manager._reconcile(
                 nova_context.get_admin_context()
             )
             self.assertGreater(down.call_count, 1)
-        self.assertIsNotNone(self.mark(server))
+        self.assertIsNotNone(self.row(server))
+        self.restart("compute1")  # what is left to do is not lost with the process
         self.tidy("compute1")
         self.assertEqual("error", self.migration(server).status)
-        self.assertEqual(set(), self.computes["compute1"].manager._cut_short)
         self.assert_back(server, source)
         self.migrate(server)
 
@@ -713,7 +697,7 @@ class RestartTest(CopyPmemTest):
         with self.die(manager.driver, "power_off"):
             self.order(server, task_states.RESIZE_MIGRATING)
             self.assertTrue(self.died.wait(30))
-        self.assertEqual(1, len(self.ledger()))
+        self.assertEqual(1, len(self.tracked()))
         self.restart("compute1")
         self.until(server, "ACTIVE")
         self.assertEqual(power_state.RUNNING, self.power(server))
@@ -728,7 +712,7 @@ class RestartTest(CopyPmemTest):
         self.assertEqual(2, len(self.dirty()))
         self.restart("compute2")
         manager = self.computes["compute2"].manager
-        manager._tidy_pmem(nova_context.get_admin_context())
+        manager._reconcile(nova_context.get_admin_context())
         self.until(server, "ACTIVE")
         self.assertEqual(power_state.RUNNING, self.power(server))
         self.assertEqual("reverted", self.migration(server).status)
@@ -742,12 +726,12 @@ class RestartTest(CopyPmemTest):
         _context, instance, migration, image, disk_info, _host, spec = cast.call_args[0]
         manager = self.computes["compute2"].manager
         context = nova_context.get_admin_context()
-        manager._tidy_pmem(context)
+        manager._reconcile(context)
         self.assertEqual(
             task_states.RESIZE_MIGRATED, self.instance(server).task_state, "too soon"
         )
         with mock.patch("time.monotonic", return_value=time.monotonic() + 3600):
-            manager._tidy_pmem(context)
+            manager._reconcile(context)
         self.until(server, "ACTIVE")
         self.assert_back(server, source)
         manager.finish_resize(context, disk_info, image, instance, migration, spec)
@@ -766,12 +750,30 @@ class RestartTest(CopyPmemTest):
                 raise messaging.MessagingTimeout
             save(instance, *args, **kwargs)
 
-        with mock.patch.object(objects.Instance, "save", lost):
+        store = PmemCopy.save
+
+        def lost_row(row: Any, change_id: str) -> None:
+            if gone or self.devices.content[source] in self.others(source):
+                gone.append(True)
+                raise messaging.MessagingTimeout
+            store(row, change_id)
+
+        with (
+            mock.patch.object(objects.Instance, "save", lost),
+            mock.patch.object(PmemCopy, "save", lost_row),
+        ):
             self.order(server, task_states.RESIZE_MIGRATING)
             self._wait_for_assert(
                 lambda: self.assertEqual("error", self.migration(server).status)
             )
-        self.computes["compute1"].manager._tidy_pmem(nova_context.get_admin_context())
+        manager = self.computes["compute1"].manager
+
+        def brought_back() -> None:
+            # Not before the move has ended here, which is after its last record.
+            manager._reconcile(nova_context.get_admin_context())
+            self.assertEqual("ACTIVE", self.api.get_server(server)["status"])
+
+        self._wait_for_assert(brought_back, max_retries=100, sleep=0.1)
         self.until(server, "ACTIVE")
         self.assertEqual(power_state.RUNNING, self.power(server))
         self.assert_back(server, source)
@@ -816,14 +818,14 @@ class KeepTest(CopyPmemTest):
         server, source = self.booted()
         self.accepted(server, "migrate")
         self.until(server, "VERIFY_RESIZE")
-        self.fail("cleanup", source)
+        self.break_("cleanup", source)
         self.accepted_as(204, server, "confirmResize")
         self.until(server, "ERROR")
         self._wait_for_assert(
             lambda: self.assertEqual("error", self.migration(server).status)
         )
-        self.assertEqual(1, len(self.ledger()))
+        self.assertEqual(1, len(self.tracked()))
         self.heal()
         self.tidy("compute1")
         self.assertEqual([], self.dirty())
-        self.assertEqual([], self.ledger())
+        self.assertEqual([], self.tracked())

@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """copy_pmem_devices on resize and migrate: what the API checks and hands on.
 
 API, conductor, scheduler and the hosts' reports are real. The destination chosen is
@@ -23,7 +12,7 @@ from nova import context as nova_context
 from nova import objects
 from oslo_utils import uuidutils
 
-from nova_ext.compute import capability, pmem_mark
+from nova_ext.objects import capability
 from tests.functional import pmem
 from tests.functional.pmem import ALIGN, BIG, GIB, SMALL, Space
 
@@ -78,18 +67,15 @@ class PmemTest(pmem.PmemHosts):
         if server != MISSING:
             instance = self.instance(server)
             self.assertIsNone(instance.task_state)
-            self.assertIsNone(pmem_mark.read(instance))
+            self.assertIsNone(self.row(server))
         return str(next(iter(response.json().values()))["message"])
-
-    def mark(self, server: str) -> pmem_mark.PmemMark | None:
-        return pmem_mark.read(self.instance(server))
 
     def resize(self, flavor: str, value: Any = True) -> dict[str, Any]:
         return {"flavorRef": flavor, "copy_pmem_devices": value}
 
 
 class OrderTest(PmemTest):
-    def test_resize_goes_where_the_data_fits_and_leaves_a_mark(self) -> None:
+    def test_resize_goes_where_the_data_fits_and_leaves_an_order(self) -> None:
         server = self.server()
         self.host("stock", SMALL, BIG)
         self.host("older", SMALL, BIG)
@@ -103,16 +89,13 @@ class OrderTest(PmemTest):
         self.assertEqual(
             ["compute1", "aligned", "older", "smaller", "stock"], chosen.ignored
         )
-        self.assertEqual(
-            pmem_mark.PmemMark(pmem_mark.Status.ORDERED, chosen.request_id),
-            self.mark(server),
-        )
+        self.assert_ordered(server, chosen.request_id)
         stored = objects.RequestSpec.get_by_instance_uuid(
             nova_context.get_admin_context(), server
         )
         self.assertFalse(stored.ignore_hosts)
 
-    def test_migrate_goes_where_the_data_fits_and_leaves_a_mark(self) -> None:
+    def test_migrate_goes_where_the_data_fits_and_leaves_an_order(self) -> None:
         server = self.server()
         self.host("stock", SMALL)
         self.host("fit", SMALL)
@@ -120,10 +103,7 @@ class OrderTest(PmemTest):
         chosen = self.order(server, "migrate", {"copy_pmem_devices": True})
         self.assertEqual("fit", chosen.host)
         self.assertEqual(["compute1", "stock"], chosen.ignored)
-        mark = self.mark(server)
-        self.assertEqual(
-            pmem_mark.PmemMark(pmem_mark.Status.ORDERED, chosen.request_id), mark
-        )
+        self.assert_ordered(server, chosen.request_id)
 
     def test_migrate_to_a_named_host(self) -> None:
         server = self.server()
@@ -133,9 +113,7 @@ class OrderTest(PmemTest):
         chosen = self.order(server, "migrate", argument)
         self.assertEqual("fit", chosen.host)
         self.assertEqual("fit", chosen.destination.host)
-        mark = self.mark(server)
-        assert mark is not None
-        self.assertEqual(chosen.request_id, mark.request_id)
+        self.assert_ordered(server, chosen.request_id)
 
     def test_a_stopped_server(self) -> None:
         server = self.server()
@@ -143,16 +121,16 @@ class OrderTest(PmemTest):
         self._wait_for_state_change({"id": server}, "SHUTOFF")
         self.host("fit", SMALL, BIG)
         self.order(server, "resize", self.resize(self.both))
-        self.assertIsNotNone(self.mark(server))
+        self.assertIsNotNone(self.row(server))
 
     def test_strings_for_booleans(self) -> None:
         server = self.server()
         self.host("fit", SMALL, BIG)
         for value, ordered in (("true", True), ("ON", True), ("0", False)):
             self.order(server, "resize", self.resize(self.both, value))
-            self.assertEqual(ordered, self.mark(server) is not None, value)
+            self.assertEqual(ordered, self.row(server) is not None, value)
             self.order(server, "migrate", {"copy_pmem_devices": value})
-            self.assertEqual(ordered, self.mark(server) is not None, value)
+            self.assertEqual(ordered, self.row(server) is not None, value)
 
     def test_a_label_twice_needs_it_twice_in_the_flavor_only(self) -> None:
         server = self.server(self.flavor("SMALL,SMALL"))
@@ -188,7 +166,7 @@ class OrderTest(PmemTest):
 class WithoutOrderTest(PmemTest):
     """Whoever does not order a copy gets nova's own resize and migration."""
 
-    def test_every_other_resize_and_migrate_clears_the_mark(self) -> None:
+    def test_every_other_resize_and_migrate_clears_the_order(self) -> None:
         server = self.server()
         self.host("fit", SMALL, BIG)
         self.host("stock", SMALL, BIG)
@@ -207,10 +185,10 @@ class WithoutOrderTest(PmemTest):
             ("migrate", None, old_api),
         ):
             self.order(server, "resize", self.resize(self.both))
-            self.assertIsNotNone(self.mark(server))
+            self.assertIsNotNone(self.row(server))
             chosen = self.order(server, action, argument, api=api)
             self.assertEqual(["compute1"], chosen.ignored)
-            self.assertIsNone(self.mark(server))
+            self.assertIsNone(self.row(server))
 
     def test_servers_without_pmem(self) -> None:
         server = self.server(self.plain)
@@ -220,7 +198,7 @@ class WithoutOrderTest(PmemTest):
         other = self._create_flavor(name="other")
         for argument in ({"flavorRef": other}, self.resize(other, False)):
             self.assertEqual("stock", self.order(server, "resize", argument).host)
-        self.assertIsNone(self.mark(server))
+        self.assertIsNone(self.row(server))
 
 
 class RefusedTest(PmemTest):
@@ -437,4 +415,4 @@ class OldMicroversionTest(PmemTest):
             ("migrate", None, self.client("2.1")),
         ):
             self.assertEqual("fit", self.order(self.uuid, action, argument, api).host)
-            self.assertIsNone(self.mark(self.uuid))
+            self.assertIsNone(self.row(self.uuid))

@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """The versioned notifications, held against doc/notification_samples.
 
 ``GENERATE_SAMPLES=1`` writes the samples anew.
@@ -24,8 +13,8 @@ from unittest import mock
 
 from oslo_utils import fixture as utils_fixture
 
+from nova_ext.guard import guests
 from nova_ext.privsep import pmem
-from nova_ext.virt import freezer
 from tests.functional import base, samples, test_copy_pmem
 
 SAMPLES = pathlib.Path(__file__).parents[2] / "doc/notification_samples"
@@ -73,13 +62,14 @@ class NotificationSamplesTest(Samples, base.FunctionalTest):
     def setUp(self) -> None:
         super().setUp()
         self.useFixture(utils_fixture.TimeFixture(samples.NOW))
+        self.useFixture(samples.wall_clock())
 
     def test_quiesce_and_unquiesce(self) -> None:
         server = self.boot(name="guest")
-        self.freezer.freeze_gate.clear()
+        self.agents.freeze_gate.clear()
         self.accepted(server, "quiesce", {"timeout": 60})
         self.verify("quiesce", "start", timeout=60, quiesced_at=None, unquiesce_at=None)
-        self.freezer.freeze_gate.set()
+        self.agents.freeze_gate.set()
         self.wait_event(server, "quiesce")
         window = {
             "timeout": 60,
@@ -104,9 +94,7 @@ class NotificationSamplesTest(Samples, base.FunctionalTest):
 
     def test_quiesce_that_fails(self) -> None:
         server = self.boot(name="guest")
-        self.freezer.freeze_error = freezer.FreezeError(
-            "the guest agent does not answer", maybe_frozen=False
-        )
+        self.agents.freeze_error = guests.Refused("the guest agent does not answer")
         self.accepted(server, "quiesce", {"timeout": 60})
         self.wait_event(server, "quiesce")
         self.verify("quiesce", "error", timeout=60, quiesced_at=None)
@@ -116,7 +104,7 @@ class NotificationSamplesTest(Samples, base.FunctionalTest):
 
     def test_unquiesce_of_a_broken_window(self) -> None:
         server = self.quiesced(timeout=60, name="guest")
-        self.freezer.breach = "the guest was powered off and on"
+        self.agents.domain += 1
         self.accepted(server, "unquiesce")
         self.wait_event(server, "unquiesce")
         self.verify("unquiesce", "error", quiesced_at="2026-11-21T10:00:00Z")
@@ -140,7 +128,7 @@ class CopyPmemSamplesTest(Samples, test_copy_pmem.CopyPmemTest):
         super().setUp()
         self.flags(pmem_copy_streams=1, pmem_progress_interval=30, group="nova_ext")
         clock = mock.patch(
-            "nova_ext.compute.pmem.time",
+            "nova_ext.compute.pmem.manager.time",
             types.SimpleNamespace(monotonic=lambda: self.seconds),
         )
         clock.start()

@@ -1,29 +1,14 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Requests below 2.105 behave as stock nova does, to the byte."""
 
 import datetime
-import json
-import pathlib
-import sys
 from typing import Any
 
 import webob
 from nova.api import wsgi
-from nova.tests.functional.api_samples_test_base import PROJECT_ID
 from oslo_utils import fixture as utils_fixture
 
-from tests.functional import base, pmem
+from tests.functional import pmem, stock_api
 
 #: None is a request without the header.
 VERSIONS = (None, "2.1", "2.79", "2.104")
@@ -33,7 +18,7 @@ MISSING = "8d5b7b4e-3f43-4b0e-9a38-3f6bb8a6a8b0"
 VOLATILE = {"x-compute-request-id", "x-openstack-request-id", "date"}
 
 
-class SideBySide(base.FunctionalTest):
+class SideBySide(stock_api.StockApi):
     """The stock router and ours, side by side on the same cloud."""
 
     def setUp(self) -> None:
@@ -42,31 +27,7 @@ class SideBySide(base.FunctionalTest):
         self.useFixture(
             utils_fixture.TimeFixture(datetime.datetime(2026, 11, 21, 10, 0, 0))
         )
-        stock = str(pathlib.Path(sys.prefix, "etc/nova/api-paste.ini"))
-        self.stock = wsgi.Loader(stock).load_app("osapi_compute")
         self.ours = wsgi.Loader().load_app("osapi_compute")
-
-    def ask(
-        self,
-        application: Any,
-        version: str | None,
-        path: str,
-        body: Any = None,
-        method: str = "",
-        user: str = "fake",
-        root: str = "v2.1",
-    ) -> webob.Response:
-        request = webob.Request.blank(f"/{root}/{path}")
-        request.method = method or ("GET" if body is None else "POST")
-        request.headers["X-Auth-User"] = user
-        request.headers["X-Auth-Project-Id"] = PROJECT_ID
-        request.headers["X-Roles"] = "reader,member" + ",admin" * (user == "admin")
-        if version:
-            request.headers["OpenStack-API-Version"] = f"compute {version}"
-        if body is not None:
-            request.content_type = "application/json"
-            request.body = json.dumps(body).encode()
-        return request.get_response(application)
 
     def same(
         self, status: int, path: str, body: Any = None, **kwargs: Any
@@ -174,7 +135,7 @@ class StockIdentityTest(SideBySide):
                         self.ours, version, f"servers/{target}/action", {action: None}
                     )
                     self.assertEqual(404, answer.status_int, answer.text)
-        self.assertEqual([], self.freezer.calls)
+        self.assertEqual([], self.agents.calls)
 
 
 class MoveIdentityTest(pmem.PmemHosts, SideBySide):

@@ -1,21 +1,12 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Owns what must happen before a unit test imports anything of nova."""
 
+import contextlib
 import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -31,6 +22,7 @@ if "eventlet" not in monkey_patch.sys.modules:
 import nova.privsep
 
 from tests.unit import pmem_hosts
+from tests.unit.db import servers
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +41,29 @@ def fresh() -> Callable[..., str]:
         return done.stdout.strip()
 
     return run
+
+
+@contextlib.contextmanager
+def _directory() -> Iterator[pathlib.Path]:
+    """A directory in which other users may be let; pytest's own are for one user."""
+    with tempfile.TemporaryDirectory(prefix="nova-ext-database-") as path:
+        yield pathlib.Path(path)
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[servers.Server]:
+    with _directory() as path, servers.mariadb(path) as server:
+        if server is None:
+            pytest.skip("there is no mariadbd")
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[servers.Server]:
+    with _directory() as path, servers.postgresql(path) as server:
+        if server is None:
+            pytest.skip("there is no postgres that could be run")
+        yield server
 
 
 @pytest.fixture

@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Owns a host with persistent memory for unit tests: files, programs and sysfs.
 
 A device is a plain file, ``daxio`` copies between them with the traps of the real one
@@ -28,7 +17,7 @@ import time
 import pytest
 
 from nova_ext.privsep import pmem
-from nova_ext.virt import pmem_host
+from nova_ext.virt import pmem as pmem_host
 
 MIB = 1 << 20
 

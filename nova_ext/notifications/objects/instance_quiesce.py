@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Owns the versioned notifications of quiesce and unquiesce.
 
 nova's ``EventType`` knows a closed list of actions; these notifications bring an event
@@ -24,8 +13,8 @@ from nova.notifications.objects import instance as instance_payload
 from nova.objects import base as nova_base
 from nova.objects import fields
 
-from nova_ext.compute import mark
 from nova_ext.notifications.objects import base as common
+from nova_ext.objects.quiesce_window import QuiesceWindow
 
 
 class QuiesceAction(fields.BaseNovaEnum):
@@ -64,7 +53,8 @@ class InstanceQuiesceEventType(base.NotificationObject):
 class InstanceQuiescePayload(instance_payload.InstanceActionPayload):
     """nova's instance payload and the times of the window.
 
-    ``quiesced_at`` and ``unquiesce_at`` are null before the guest is frozen.
+    ``quiesced_at`` and ``unquiesce_at`` are null before the guest is frozen;
+    ``left_out`` has the mount points of writable file systems that are not.
     """
 
     # Version 1.0: Initial version, on InstanceActionPayload 1.9
@@ -74,15 +64,17 @@ class InstanceQuiescePayload(instance_payload.InstanceActionPayload):
         "timeout": fields.IntegerField(),
         "quiesced_at": fields.DateTimeField(nullable=True),
         "unquiesce_at": fields.DateTimeField(nullable=True),
+        "left_out": fields.ListOfStringsField(),
     }
 
     def __init__(
-        self, context: Any, instance: Any, fault: Any, window: mark.Mark
+        self, context: Any, instance: Any, fault: Any, window: QuiesceWindow
     ) -> None:
         super().__init__(context=context, instance=instance, fault=fault)
         self.timeout = window.timeout
         self.quiesced_at = window.quiesced_at
         self.unquiesce_at = window.unquiesce_at
+        self.left_out = window.mount_points_left_out
 
 
 @base.notification_sample("instance-quiesce-start.json")
@@ -111,7 +103,7 @@ def emit(
     host: str,
     action: str,
     phase: str,
-    window: mark.Mark,
+    window: QuiesceWindow,
     failure: Exception | None = None,
 ) -> None:
     """Send one notification, if versioned notifications are enabled.

@@ -1,18 +1,6 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """A lock on the notification objects: who changes one gives it a new version."""
 
-import collections
 import types
 from typing import Any
 
@@ -27,7 +15,7 @@ from nova_ext.notifications.objects import instance_copy_pmem
 HASHES = {
     "InstanceCopyPmemEventType": "1.0-693da917b0659c8798ce78ca5879ab8b",
     "InstanceCopyPmemNotification": "1.0-a73147b93b520ff0061865849d3dfa56",
-    "InstanceCopyPmemPayload": "1.0-1502cfda809fd0f8a6c48a73c027eac2",
+    "InstanceCopyPmemPayload": "1.0-40fc8c02a4eec93862d53a1bc54f99a8",
 }
 
 MIGRATION: Any = types.SimpleNamespace(
@@ -40,7 +28,7 @@ MIGRATION: Any = types.SimpleNamespace(
 def test_versions() -> None:
     def schema(cls: Any) -> Any:
         if issubclass(cls, base.NotificationPayloadBase):
-            return (collections.OrderedDict(sorted(cls.SCHEMA.items())),)
+            return (tuple(sorted(cls.SCHEMA.items())),)
         return ()
 
     classes = {name: [getattr(instance_copy_pmem, name)] for name in HASHES}

@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Owns what os-resetState does to a quiesced server."""
 
 import functools
@@ -17,7 +6,10 @@ from typing import Any
 
 from nova.api.openstack import common
 from nova.api.openstack.compute import admin_actions
+from typing_extensions import override
+from webob import exc
 
+from nova_ext import exception
 from nova_ext.compute import api as compute
 
 
@@ -29,9 +21,13 @@ class AdminActionsController(admin_actions.AdminActionsController):
         self.compute_api = compute_api
 
     # functools.wraps takes over what nova's decorators have noted on the method.
+    @override
     @functools.wraps(admin_actions.AdminActionsController._reset_state)
     def _reset_state(self, req: Any, id: str, body: dict[str, Any]) -> None:
         super()._reset_state(req, id, body=body)
         context = req.environ["nova.context"]
         instance = common.get_instance(self.compute_api, context, id)
-        self.compute_api.release_quiesced(context, instance)
+        try:
+            self.compute_api.release_quiesced(context, instance)
+        except exception.QuiesceWindowChanged as e:
+            raise exc.HTTPConflict(explanation=e.format_message()) from e

@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Owns ``copy_pmem_devices`` in the bodies of ``resize`` and ``migrate``."""
 
 from typing import Any
@@ -23,14 +12,14 @@ from nova_ext.api.openstack.compute import versions
 NAME = "copy_pmem_devices"
 
 
-def take(
+def pop_copy_pmem_devices(
     req: Any, action: str, body: dict[str, Any], strict_from: str
 ) -> tuple[bool, dict[str, Any]]:
-    """Whether the body orders a copy, and the body as stock nova takes it.
+    """Whether the body asks for a copy, and the body as stock nova takes it.
 
     :param body: validated if the request knows ``copy_pmem_devices``
     :param strict_from: the microversion from which on nova refuses what it does not
-        know; before, and in the legacy v2 API, it would drop an order and the data
+        know; before, and in the legacy v2 API, it would drop it, and the data
     :raises: nova_ext.exception.CopyPmemMicroversion
     """
     argument = body[action]

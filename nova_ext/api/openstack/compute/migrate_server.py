@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Owns the ``migrate`` server action with ``copy_pmem_devices``."""
 
 import copy
@@ -19,6 +8,7 @@ from nova.api import validation
 from nova.api.openstack import wsgi
 from nova.api.openstack.compute import migrate_server
 from nova.api.openstack.compute.schemas import migrate_server as upstream_schema
+from typing_extensions import override
 
 from nova_ext.api.openstack.compute import copy_pmem, versions
 from nova_ext.api.openstack.compute.schemas import copy_pmem as schema
@@ -33,6 +23,7 @@ class MigrateServerController(migrate_server.MigrateServerController):
         super().__init__()
         self.compute_api = compute_api
 
+    @override
     @wsgi.response(202)
     @wsgi.expected_errors((400, 403, 404, 409))
     @wsgi.action("migrate")
@@ -40,7 +31,9 @@ class MigrateServerController(migrate_server.MigrateServerController):
     @validation.response_body_schema(upstream_schema.migrate_response)
     def _migrate(self, req: Any, id: str, body: dict[str, Any]) -> None:
         """Migrate a server to another host, below 2.105 as nova does."""
-        ordered, body = copy_pmem.take(req, "migrate", body, strict_from="2.56")
+        copying, body = copy_pmem.pop_copy_pmem_devices(
+            req, "migrate", body, strict_from="2.56"
+        )
         clone = copy.copy(self)
-        clone.compute_api = self.compute_api.with_copy_pmem(ordered)
+        clone.compute_api = self.compute_api.with_copy_pmem(copying)
         super(MigrateServerController, clone)._migrate(req=req, id=id, body=body)

@@ -1,17 +1,8 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Owns the ``quiesce`` and ``unquiesce`` server actions."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 from nova import exception
@@ -24,6 +15,31 @@ from nova_ext.api.openstack.compute import versions
 from nova_ext.api.openstack.compute.schemas import quiesce_server as schema
 from nova_ext.compute import api as compute
 from nova_ext.policies import quiesce_server as qs_policies
+
+
+def _refusals(function: Callable[..., None]) -> Callable[..., None]:
+    """Turn what the compute API refuses into answers of the server action."""
+
+    @functools.wraps(function)
+    def wrapper(self: Any, req: Any, id: str, body: dict[str, Any]) -> None:
+        try:
+            function(self, req, id, body)
+        except exception.InstanceIsLocked as e:
+            raise exc.HTTPConflict(explanation=e.format_message()) from e
+        except exception.InstanceInvalidState as e:
+            (action,) = body
+            common.raise_http_conflict_for_instance_invalid_state(e, action, id)
+        except exception.InstanceNotFound as e:
+            raise exc.HTTPNotFound(explanation=e.format_message()) from e
+        except (
+            exception.ComputeHostNotFound,
+            exception.InstanceNotReady,
+            exception.ServiceUnavailable,
+            ext_exception.QuiesceComputeUnavailable,
+        ) as e:
+            raise exc.HTTPConflict(explanation=e.format_message()) from e
+
+    return wrapper
 
 
 @validation.validated
@@ -40,10 +56,14 @@ class QuiesceServerController(wsgi.Controller):
     @wsgi.action("quiesce")
     @validation.schema(schema.quiesce)
     @validation.response_body_schema(schema.quiesce_response)
+    @_refusals
     def _quiesce(self, req: Any, id: str, body: dict[str, Any]) -> None:
         """Freeze the file systems of a server."""
-        timeout = (body["quiesce"] or {}).get("timeout")
-        self._order(req, id, "quiesce", self.compute_api.quiesce, timeout)
+        context, server = self._server(req, id, "quiesce")
+        options = body["quiesce"] or {}
+        self.compute_api.quiesce(
+            context, server, options.get("timeout"), options.get("partial", False)
+        )
 
     @wsgi.response(202)
     @wsgi.api_version(versions.QUIESCE)
@@ -51,29 +71,18 @@ class QuiesceServerController(wsgi.Controller):
     @wsgi.action("unquiesce")
     @validation.schema(schema.unquiesce)
     @validation.response_body_schema(schema.unquiesce_response)
+    @_refusals
     def _unquiesce(self, req: Any, id: str, body: dict[str, Any]) -> None:
         """Thaw the file systems of a quiesced server."""
-        self._order(req, id, "unquiesce", self.compute_api.unquiesce)
+        context, server = self._server(req, id, "unquiesce")
+        self.compute_api.unquiesce(context, server)
 
-    def _order(self, req: Any, id: str, action: str, order: Any, *args: Any) -> None:
+    def _server(self, req: Any, id: str, action: str) -> tuple[Any, Any]:
+        """The context and the server of a request that its policy allows."""
         context = req.environ["nova.context"]
         server = common.get_instance(self.compute_api, context, id)
         context.can(
             qs_policies.POLICY_ROOT % action,
             target={"user_id": server.user_id, "project_id": server.project_id},
         )
-        try:
-            order(context, server, *args)
-        except exception.InstanceIsLocked as e:
-            raise exc.HTTPConflict(explanation=e.format_message()) from e
-        except exception.InstanceInvalidState as e:
-            common.raise_http_conflict_for_instance_invalid_state(e, action, id)
-        except exception.InstanceNotFound as e:
-            raise exc.HTTPNotFound(explanation=e.format_message()) from e
-        except (
-            exception.ComputeHostNotFound,
-            exception.InstanceNotReady,
-            exception.ServiceUnavailable,
-            ext_exception.QuiesceComputeUnavailable,
-        ) as e:
-            raise exc.HTTPConflict(explanation=e.format_message()) from e
+        return context, server

@@ -1,62 +1,47 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
-"""Owns how the extension enters nova's API router.
-
-The operator names :meth:`APIRouterV21.factory` in ``api-paste.ini``::
-
-    [app:osapi_compute_app_v21]
-    paste.app_factory = nova_ext.api.openstack.compute.routes:APIRouterV21.factory
-"""
+# SPDX-License-Identifier: Apache-2.0
+"""Owns how the extension enters nova's API router."""
 
 from typing import Any
 
 from nova.api.openstack import wsgi
 from nova.api.openstack.compute import routes
 from nova.api.openstack.compute import servers as upstream_servers
+from nova.compute import api as upstream
+from oslo_log import log as logging
 
-from nova_ext import install
 from nova_ext.api.openstack.compute import (
     admin_actions,
     migrate_server,
     quiesce_server,
     servers,
 )
+from nova_ext.api.openstack.compute.views import servers as views
 from nova_ext.compute import api as compute
+
+LOG = logging.getLogger(__name__)
 
 
 class APIRouterV21(routes.APIRouterV21):
     """nova's router, with the extension's controllers for servers and their actions."""
 
     def __init__(self, custom_routes: Any = None) -> None:
-        install.install()
-        install.check_api()
         super().__init__(custom_routes)
         compute_api = compute.API()
         for route in self.map.matchlist:
             resource = route.defaults.get("controller")
+            if not isinstance(resource, wsgi.Resource):
+                continue
+            for controller in (resource.controller, *resource.sub_controllers):
+                if isinstance(getattr(controller, "compute_api", None), upstream.API):
+                    controller.compute_api = compute_api
+                    LOG.debug("%s uses the extension.", type(controller).__name__)
             # VolumesBootController is a subclass, and only creates servers.
-            if (
-                isinstance(resource, wsgi.Resource)
-                and type(resource.controller) is upstream_servers.ServersController
-            ):
+            if type(resource.controller) is upstream_servers.ServersController:
                 _extend(resource, compute_api)
 
 
-def _extend(resource: Any, compute_api: compute.API) -> None:
-    """Let ``resource``, which serves servers, use the extension."""
-    for controller in resource.sub_controllers:
-        if hasattr(controller, "compute_api"):
-            controller.compute_api = compute_api
+def _extend(resource: wsgi.Resource, compute_api: compute.API) -> None:
+    """Let ``resource``, which serves servers, have the extension's controllers."""
     resource.controller = servers.ServersController(compute_api)
     resource.register_actions(resource.controller)
     for controller in (
@@ -65,3 +50,13 @@ def _extend(resource: Any, compute_api: compute.API) -> None:
         quiesce_server.QuiesceServerController(compute_api),
     ):
         resource.register_subcontroller_actions(controller)
+
+
+#: What overrides methods of nova's API.
+CLASSES: tuple[type, ...] = (
+    admin_actions.AdminActionsController,
+    compute.API,
+    migrate_server.MigrateServerController,
+    servers.ServersController,
+    views.ViewBuilder,
+)

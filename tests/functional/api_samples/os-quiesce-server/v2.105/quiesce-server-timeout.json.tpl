@@ -1,5 +1,6 @@
 {
     "quiesce": {
+        "partial": false,
         "timeout": 60
     }
 }
