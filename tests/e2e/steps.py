@@ -1,42 +1,28 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Steps that the e2e tests share: order something, wait, look at the guest."""
 
+import contextlib
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from aiolib import evidence
+from aiolib import command, config, evidence, waiting
 from aiolib.bus import Listener
 from aiolib.client import AgentError, Cloud
 
-from nova_ext import client
+from nova_ext.client import compute, exceptions, resources
 
 
-def until(what: str, true: Callable[[], Any], seconds: float = 30) -> Any:
+def until(what: str, true: Callable[[], Any], seconds: float = 90) -> Any:
     """Wait until ``true()`` is true; its value.
 
-    :raises AssertionError: it did not become true in time
+    :raises TimeoutError: it did not become true in time
     """
-    end = time.monotonic() + seconds
-    while not (value := true()):
-        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
-        time.sleep(0.1)
-    return value
+    return waiting.until(what, true, seconds)
 
 
-def openstack(*words: str, seconds: float = 180) -> "subprocess.CompletedProcess[str]":
+def openstack(*words: str, seconds: float = 300) -> "subprocess.CompletedProcess[str]":
     """Run the client, as the cloud's tenant unless the words name another cloud."""
     return subprocess.run(
         ["openstack", *words], capture_output=True, text=True, timeout=seconds
@@ -45,22 +31,23 @@ def openstack(*words: str, seconds: float = 180) -> "subprocess.CompletedProcess
 
 def status(connection: Any, server: Any) -> str | None:
     """The server's ``quiesce_status``."""
-    return client.get_state(connection, server.id).quiesce_status
+    return compute.get_server(connection, server.id).quiesce_status
 
 
-def quiesce(connection: Any, server: Any, timeout: int = 120) -> client.ServerState:
+def quiesce(connection: Any, server: Any, timeout: int = 120) -> resources.Server:
     """Quiesce and wait until the guest is frozen."""
-    request = client.quiesce(connection, server.id, timeout=timeout)
-    return client.wait_quiesced(connection, server.id, request, interval=0.1)
+    request = compute.quiesce(connection, server.id, timeout=timeout)
+    compute.wait_quiesced(connection, server.id, request, interval=0.1)
+    return compute.get_quiesced(connection, server.id)
 
 
 def unquiesce(connection: Any, server: Any) -> None:
     """Unquiesce and wait for Success.
 
-    :raises nova_ext.client.UnquiesceFailed: the window was broken
+    :raises nova_ext.client.exceptions.UnquiesceFailed: the window was broken
     """
-    request = client.unquiesce(connection, server.id)
-    client.wait_unquiesced(connection, server.id, request, interval=0.1)
+    request = compute.unquiesce(connection, server.id)
+    compute.wait_unquiesced(connection, server.id, request, interval=0.1)
 
 
 def told(listener: Listener, server_id: str, action: str) -> list[dict[str, Any]]:
@@ -80,6 +67,64 @@ def refusal(connection: Any, server: Any, body: dict[str, Any]) -> tuple[int, st
     )
     assert response.status_code >= 400, f"{body} was accepted"
     return response.status_code, next(iter(response.json().values()))["message"]
+
+
+def stock_order(
+    cloud: Cloud, connection: Any, server: Any, body: dict[str, Any]
+) -> tuple[int, str]:
+    """POST a server action to the API that does not know the extension.
+
+    :returns: the status of the answer and the ID of the request
+    """
+    answer = connection.session.post(
+        f"{cloud.nova_api_stock_url}/servers/{server.id}/action",
+        json=body,
+        headers={"OpenStack-API-Version": "compute 2.90"},
+        raise_exc=False,
+    )
+    return int(answer.status_code), str(answer.headers["x-openstack-request-id"])
+
+
+def events_of(admin: Any, server: Any, request_id: str) -> list[dict[str, Any]]:
+    """The events of a request's action; none if there is no such action yet."""
+    if request_id not in known_actions(admin, server):
+        return []
+    found = admin.compute.get_server_action(request_id, server.id)
+    return list(found.events or [])
+
+
+def idle(connection: Any, server: Any, seconds: float = 120) -> Any:
+    """Wait until no task of the server is under way; the server."""
+
+    def look() -> Any:
+        found = compute.get_server(connection, server.id)
+        return found if found.task_state is None else None
+
+    return until("an end of the server's task", look, seconds)
+
+
+@contextlib.contextmanager
+def configured(cloud: Cloud, admin: Any, host: str, options: str) -> Iterator[None]:
+    """Let the nova-compute of a host run with more options."""
+    service = f"nova-compute-{host}"
+    path = cloud.settings.etc / f"nova-{host}.conf"
+    before = path.read_text()
+
+    def run_with(text: str) -> None:
+        path.write_text(text)
+        cloud.kill(service)
+        cloud.start(service)
+
+    try:
+        run_with(before + options)
+        cloud.wait_reported(admin, host, 60)
+        yield
+    finally:
+        run_with(before)
+
+
+#: With it a host puts a guest's memory away to make an image of it.
+NO_LIVE_SNAPSHOTS = "\n[workarounds]\ndisable_libvirt_livesnapshot = true\n"
 
 
 def known_actions(admin: Any, server: Any) -> set[str]:
@@ -134,3 +179,39 @@ def until_writing(cloud: Cloud, server: Any, seconds: float = 30) -> None:
         lambda: evidence.records(cloud, server.id) > before + 3,
         seconds,
     )
+
+
+def manage(cloud: Cloud, program: str, *words: str, status: int = 0) -> str:
+    """Run nova-manage or nova-ext-manage as the operator does; what it printed."""
+    settings = cloud.settings
+    done = subprocess.run(
+        [
+            str(settings.venv / "bin" / program),
+            *("--config-file", str(settings.etc / "nova/nova.conf"), *words),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=command.clean_environment(PATH=config.path_variable(settings)),
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def sql(cloud: Cloud, statement: str) -> str:
+    """What the cell's database server answers to its administrator."""
+    socket_path = cloud.settings.state("mariadb") / "s"
+    return command.run(
+        ["mariadb", "--no-defaults", "-uroot", "-N", f"--socket={socket_path}"],
+        timeout=60,
+        input=statement,
+    )
+
+
+def leave_thawed(cloud: Cloud, tenant: Any, server: Any) -> None:
+    """Leave a server thawed and writing, whatever a test has made of it."""
+    with contextlib.suppress(exceptions.ClientError):
+        unquiesce(tenant, server)
+    until("not quiesced", lambda: status(tenant, server) is None, 60)
+    cloud.wait_agent(server.id)
+    until_writing(cloud, server)

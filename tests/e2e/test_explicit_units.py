@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """The other way in: console script and WSGI module instead of configuration."""
 
 import contextlib
@@ -29,6 +18,8 @@ from aiolib import config, services
 from aiolib.client import Cloud
 
 from tests.e2e import steps
+
+pytestmark = pytest.mark.xdist_group("backups")
 
 TOOLS = pathlib.Path(__file__).parents[2] / "tools"
 
@@ -79,8 +70,11 @@ def test_wsgi_module_serves_2_105_with_the_stock_paste_file(
 
 @pytest.fixture
 def stock_host(cloud: Cloud, admin: Any) -> Iterator[str]:
-    """A compute host whose stock nova-compute is away for a while."""
-    host = cloud.settings.stock_computes[0]
+    """A compute host whose stock nova-compute is away for a while.
+
+    It is not the one that other lanes know to be stock.
+    """
+    host = cloud.settings.stock_computes[-1]
     assert not cloud.settings.extended(host)
     cloud.stop(f"nova-compute-{host}")
     yield host
@@ -98,7 +92,10 @@ def test_console_script_brings_quiesce_to_a_host_and_its_absence_takes_it_away(
 ) -> None:
     stock = services.get(cloud.settings, f"nova-compute-{stock_host}")
     driver = tmp_path / "driver.conf"
-    driver.write_text("[DEFAULT]\ncompute_driver = nova_ext.LibvirtDriver\n")
+    driver.write_text(
+        "[DEFAULT]\ncompute_driver = nova_ext.LibvirtDriver\n"
+        f"[nova_ext]\nguard_directory = {cloud.settings.guard_directory(stock_host)}\n"
+    )
     words = [
         *cloud.in_host(stock_host),
         str(cloud.settings.venv / "bin/nova-ext-compute"),

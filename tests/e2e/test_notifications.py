@@ -1,24 +1,17 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """The versioned notifications as they arrive from the message bus."""
 
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from aiolib.bus import Listener
 from aiolib.client import Cloud
 
 from tests.e2e import steps
+
+pytestmark = pytest.mark.xdist_group("servers")
+HOST = "cmp4"
 
 
 def test_start_and_end_of_quiesce_and_unquiesce_then_the_switch(
@@ -40,7 +33,7 @@ def test_start_and_end_of_quiesce_and_unquiesce_then_the_switch(
     steps.until("four notifications", lambda: len(told()) == 4)
     seen = told()
     assert [one["event_type"] for one in seen] == expected
-    assert {one["publisher_id"] for one in seen} == {"nova-compute:cmp1"}
+    assert {one["publisher_id"] for one in seen} == {f"nova-compute:{HOST}"}
     end = seen[1]["payload"]["nova_object.data"]
     assert end["timeout"] == 60
     assert end["quiesced_at"] < end["unquiesce_at"]

@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """A group of servers that is restored at a second site.
 
 The second site has its own keystone, nova, cinder, glance and Ceph; the S3 server with
@@ -25,19 +14,20 @@ import pytest
 from aiolib import chain
 from aiolib.client import Cloud
 
-from nova_ext.consistency import catalog
-from tests.e2e import steps
-from tests.e2e.second_site import beside
+from nova_ext.client.consistency import groups
+from tests.e2e import second_site, steps
+
+pytestmark = pytest.mark.xdist_group("groups")
+HOST = "cmp5"
 
 #: Who may export and import records of backups, in the tenant's project.
 _FIRST, _SECOND = "aio-demo-admin", "site2-demo-admin"
 
 
 @pytest.fixture(scope="module")
-def site(cloud: Cloud) -> Iterator[Cloud]:
+def site(request: pytest.FixtureRequest) -> Cloud:
     """The second site."""
-    with beside(cloud) as second:
-        yield second
+    return second_site.begin(request.config).site()
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +36,14 @@ def group(cloud: Cloud, tenant: Any) -> Iterator[list[Any]]:
     roots = {"site-1": {"boot_from": "rbd"}, "site-2": {"boot_from": "rbd"}}
     with concurrent.futures.ThreadPoolExecutor() as pool:
         made = [
-            pool.submit(cloud.boot, tenant, name, **roots.get(name, {}))
+            pool.submit(cloud.boot, tenant, name, host=HOST, **roots.get(name, {}))
             for name in ("site-1", "site-2", "site-3")
         ]
     try:
         yield [future.result() for future in made]
     finally:
-        for left in catalog.find_all(tenant):
-            catalog.delete(tenant, left)
+        for left in groups.find_all(tenant):
+            groups.delete(tenant, left)
         for found in tenant.compute.servers(name="^site-"):
             tenant.compute.delete_server(found)
 
@@ -77,7 +67,7 @@ def test_restored_at_a_second_site(
     for one in ids:
         chain.hush(cloud, one)
     assert json.loads(done.stdout)["consistency"] == "group"
-    there = catalog.find(tenant, "dr")
+    there = groups.find(tenant, "dr")
     assert (there.snapshot_status, there.backup_status) == ("available", "available")
 
     done = steps.openstack(
@@ -85,7 +75,7 @@ def test_restored_at_a_second_site(
     )
     assert done.returncode == 1
     assert "ask its operator for the policy backup:export-import" in done.stderr
-    second = site.connect("demo", compute_api_version="2.105")
+    second: Any = site.tenant
     as_admin = ("--os-cloud", _FIRST, "consistency", "snapshot")
     done = steps.openstack(
         *(*as_admin, "restore", "-f", "json", "--cloud", _SECOND, "dr"), seconds=600
@@ -111,7 +101,7 @@ def test_restored_at_a_second_site(
         # What is there is not brought again, and can be restored without this site.
         done = steps.openstack(*as_admin, "replicate", "--cloud", _SECOND, "dr")
         assert done.returncode == 0, done.stderr
-        (found,) = catalog.find_all(second)
+        (found,) = groups.find_all(second)
         assert (found.id, found.status) == (there.id, "available")
         assert [server.name for server in found.servers] == [
             server.name for server in group

@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Runs in a PMEM host: what a nova-compute there does for a copy.
 
 Each life of a nova-compute is a process of its own, forked from the interpreter that
@@ -32,8 +21,10 @@ import nova.privsep
 from oslo_privsep import priv_context
 
 from nova_ext import conf as options
-from nova_ext.virt import pmem_host as shared
-from nova_ext.virt.libvirt import pmem, pmem_fence, pmem_host
+from nova_ext.virt import pmem as shared
+from nova_ext.virt.libvirt.pmem import copy as pmem
+from nova_ext.virt.libvirt.pmem import fence as pmem_fence
+from nova_ext.virt.libvirt.pmem import host as pmem_host
 
 CONF = nova.conf.CONF
 
@@ -163,9 +154,10 @@ class _Compute:
         self._outcome: Exception | None = None
         self._hold = 0
         self._held, self._go = threading.Event(), threading.Event()
-        self.expect, self.accept = self._host.expect, self._host.accept
-        self.clean, self.dirty = self._host.clean, self._host.dirty
-        self.end_copies, self.digest = self._host.end_copies, self._host.digest
+        self.expect_copy, self.adopt = self._host.expect_copy, self._host.adopt
+        self.sanitize, self.digest = self._host.sanitize, self._host.digest
+        self.pending_sanitize = self._host.pending_sanitize
+        self.kill_stale_processes = self._host.kill_stale_processes
         self.release = pmem_fence.release
 
     def prepare(

@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Copies between two hosts with the real ssh, sudo and daxio that arrive."""
 
 import pytest
@@ -40,8 +29,8 @@ def test_all_devices_arrive(transfer, destination, content, login):
         assert destination.inside("users", target) == []
     copied.source_is_whole()
     # Whose data arrived has it; nothing is zeroed behind its back.
-    copied.destination.call("accept", names=copied.targets, owner=copied.uuid)
-    copied.destination.call("clean", names=copied.targets)
+    copied.destination.call("adopt", names=copied.targets, owner=copied.uuid)
+    copied.destination.call("sanitize", names=copied.targets)
     assert destination.inside("digest", "ns_14MB_0") == content["ns_14MB_1"]
 
 

@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Copies between two hosts that fail at each point where they can.
 
 Each leaves nothing running on the source, its data as it was, and a destination that
@@ -121,8 +110,8 @@ def test_destination_without_daxio(transfer, destination):
     try:
         _refused(copied, "daxio: command not found")
         with pytest.raises(CallError, match=r"CopyError: .*install pmdk-tools"):
-            copied.destination.call("clean", names=copied.targets)
-        assert copied.destination.call("dirty") == copied.targets
+            copied.destination.call("sanitize", names=copied.targets)
+        assert copied.destination.call("pending_sanitize") == copied.targets
     finally:
         destination.host.exec(["mv", "/usr/bin/daxio.away", "/usr/bin/daxio"], 30)
     copied.clean()
@@ -237,9 +226,9 @@ def test_orphans_of_a_killed_source_are_ended(stuck, begin, source):
     for orphans in (SSH, SENDER):
         assert len(source.python("processes", pattern=orphans)) == 2
     again = begin(source)
-    again.call("end_copies", uuid="of another server")
+    again.call("kill_stale_processes", uuid="of another server")
     assert len(source.python("processes", pattern=SSH)) == 2
-    again.call("end_copies", uuid=copied.uuid)
+    again.call("kill_stale_processes", uuid=copied.uuid)
     again.call("release", path=source.devices[NAME])
     for orphans in (SSH, SENDER):
         assert source.python("processes", pattern=orphans) == {}
@@ -266,5 +255,5 @@ def test_killed_destination_cleans_when_it_is_back(stuck, begin, destination):
     copied.source.call("stop", reason="the destination does not answer")
     copied.fails("the destination does not answer")
     copied.destination = begin(destination)
-    assert copied.destination.call("dirty") == copied.targets
+    assert copied.destination.call("pending_sanitize") == copied.targets
     copied.clean()

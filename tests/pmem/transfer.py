@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """A copy from one PMEM host to another, and what has to be true after it."""
 
 import dataclasses
@@ -152,7 +141,7 @@ class Transfer:
         # labels are not what these tests are about: each goes to its own
         for name, target in zip(self.names, targets, strict=True):
             target["label"] = self.source.on.vpmem(name)["label"]
-        self.destination.call("expect", names=self.targets, owner=self.uuid)
+        self.destination.call("expect_copy", names=self.targets, owner=self.uuid)
         total = self.source.call(
             "prepare",
             names=self.names,
@@ -194,9 +183,9 @@ class Transfer:
 
     def clean(self) -> None:
         """Zero what the destination has of it, and make sure of it."""
-        self.destination.call("clean", names=self.targets, owner=self.uuid)
+        self.destination.call("sanitize", names=self.targets, owner=self.uuid)
         peer = self.destination.on
         for name in self.targets:
             assert peer.inside("users", name) == []
             assert peer.inside("zeros", name) == peer.vpmem(name)["size"]
-        assert self.destination.call("dirty") == []
+        assert self.destination.call("pending_sanitize") == []

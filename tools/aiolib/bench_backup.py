@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """The benchmark of backup notifications: what they cost a backup, and the bus.
 
 The same volume is backed up by the posix driver with cinder's own manager and no
@@ -111,8 +100,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     cloud = Cloud()
     cloud.require_up()
-    volumes = Volumes(cloud, cloud.connect("demo"))
-    admin = cloud.connect("admin")
+    volumes, admin = Volumes(cloud, cloud.tenant), cloud.admin
     bus = Listener(cloud.rabbit_url, "cinder", "notifications")
     seconds: dict[str, list[float]] = {way.name: [] for way in WAYS}
     messages: dict[str, list[tuple[str, int]]] = {}
@@ -190,6 +178,6 @@ def _stock_tebibyte(messages: list[tuple[str, int]]) -> float:
 def _our_tebibyte(messages: list[tuple[str, int]]) -> float:
     """Bytes of all our messages at their worst: each step and each heartbeat."""
     biggest = max(size for _event, size in messages)
-    beats = _TIB / _SLOW / _MAX_INTERVAL
+    heartbeats = _TIB / _SLOW / _MAX_INTERVAL
     # each progress goes out under its old name, too
-    return biggest * (2 * (100 / _STEP + beats) + 2)
+    return biggest * (2 * (100 / _STEP + heartbeats) + 2)

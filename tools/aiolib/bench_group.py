@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """The benchmark of consistency snapshots: a group's window beside its lower bound.
 
 The bound is what the parts take without us, measured in the same round: the freezes of
@@ -34,7 +23,7 @@ from typing import Any
 
 from aiolib import chain
 from aiolib.client import Cloud
-from nova_ext.consistency import catalog, report, transaction
+from nova_ext.client.consistency import groups, report, transaction
 
 _WANTED = 1.5
 _SIZES = (3, 8)
@@ -77,12 +66,12 @@ class _Bench:
     def _storage_snapshots(self) -> list[Any]:
         storage = self._tenant.block_storage
 
-        def cut(volume: str) -> Any:
+        def snapshot(volume: str) -> Any:
             one = storage.create_snapshot(volume_id=volume, is_forced=True, name="raw")
             return storage.wait_for_status(one, "available", ["error"], 0.05, 60)
 
         with concurrent.futures.ThreadPoolExecutor(len(self._volumes)) as pool:
-            return list(pool.map(cut, self._volumes))
+            return list(pool.map(snapshot, self._volumes))
 
     def ours(self) -> tuple[float, float, float]:
         """Seconds until all were frozen, from then till cut, from then till thawed."""
@@ -93,10 +82,10 @@ class _Bench:
 
         stages = [[one] for one in self._ids]
         made = transaction.create(self._tenant, stages, timeout=60, observe=observe)
-        catalog.delete(self._tenant, catalog.find(self._tenant, made.id))
+        groups.delete(self._tenant, groups.find(self._tenant, made.id))
         window = made.window_ms / 1000
-        cut = at[report.Kind.CUT] - at[report.Kind.FROZEN]
-        thaw = at[report.Kind.THAWED] - at[report.Kind.CUT]
+        cut = at[report.Kind.SNAPSHOTTED] - at[report.Kind.FROZEN]
+        thaw = at[report.Kind.THAWED] - at[report.Kind.SNAPSHOTTED]
         return window - cut - thaw, cut, thaw
 
 
@@ -122,7 +111,7 @@ def main(arguments: list[str]) -> int:
     rounds = parser.parse_args(arguments).rounds
     cloud = Cloud()
     cloud.require_up()
-    tenant = cloud.connect("demo", compute_api_version="2.105")
+    tenant = cloud.tenant
     ratios = []
     with _guests(cloud, tenant, max(_SIZES)) as servers:
         print("medians in ms       freezes     cut   thaws")

@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """The speed of a copy of persistent memory beside the plain pipeline and the ceiling.
 
 The devices are files in memory, treated by the stand-in for daxio: real device DAX is
@@ -33,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 
-from aiolib import devices, host_holder
+from aiolib import devices, host_holder, waiting
 from aiolib.settings import TOOLS
 
 MIB = 1 << 20
@@ -125,11 +114,13 @@ class _Bench:
             server.wait(10)
 
     def _until_it_answers(self) -> None:
-        deadline = time.monotonic() + 20
-        while subprocess.run([*self._ssh(), "true"], check=False).returncode:
-            if time.monotonic() > deadline:
-                raise TimeoutError("sshd does not answer")
-            time.sleep(0.2)
+        words = [*self._ssh(), "true"]
+        waiting.until(
+            "an answer of sshd",
+            lambda: subprocess.run(words, check=False).returncode == 0,
+            20,
+            0.2,
+        )
 
     def _ssh(self, *options: str) -> list[str]:
         words = ["ssh", "-T", "-x", "-p", self._port, "-i", f"{self._memory}/user"]
@@ -163,8 +154,9 @@ class _Bench:
 
     def ours(self) -> None:
         """The project's copy."""
-        from nova_ext.virt import pmem_host
-        from nova_ext.virt.libvirt import pmem, pmem_target
+        from nova_ext.virt import pmem as pmem_host
+        from nova_ext.virt.libvirt.pmem import copy as pmem
+        from nova_ext.virt.libvirt.pmem import target as pmem_target
 
         source, target = (
             pmem_host.Device(name, "", f"/dev/{name}", self._size, devices.ALIGN)

@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """What the cloud's tables hold from the start: users, endpoints, flavors, images.
 
 Runs with the environment's own Python: python -m aiolib.bootstrap TASK, one of TASKS.
@@ -17,14 +6,12 @@ Runs with the environment's own Python: python -m aiolib.bootstrap TASK, one of 
 
 from __future__ import annotations
 
-import datetime
 import sys
-import time
 from typing import Any
 
 from openstack.connection import Connection
 
-from aiolib import config, guest, records, settings
+from aiolib import config, guest, reports, settings, waiting
 from aiolib.client import Cloud
 from aiolib.settings import Failure, Settings
 
@@ -96,6 +83,7 @@ def resources(s: Settings, c: Connection) -> None:
             kind = volumes.create_type(name=name)
             volumes.update_type_extra_specs(kind, volume_backend_name=name)
     c.set_volume_quotas("demo", volumes=100, snapshots=100)
+    c.set_compute_quotas("demo", instances=100, cores=100)
     for name, (memory, specs) in FLAVORS.items():
         if not c.compute.find_flavor(name):
             flavor = c.compute.create_flavor(name=name, ram=memory, vcpus=1, disk=1)
@@ -129,44 +117,18 @@ def zones(s: Settings, c: Connection) -> None:
             c.compute.add_host_to_aggregate(group, host)
 
 
-def reported(service: Any) -> float:
-    """When a service of nova or cinder last reported; seconds since the epoch.
-
-    The second is told, and counts to its end.
-    """
-    when = service.updated_at or "1970-01-01T00:00:00"
-    stamp = datetime.datetime.fromisoformat(when[:19])
-    return stamp.replace(tzinfo=datetime.UTC).timestamp() + 1
-
-
-def late(s: Settings, c: Connection) -> list[str]:
-    """Services that have not reported since their process was started."""
-    wanted = {("nova-compute", host) for host in s.computes}
-    wanted |= {("nova-conductor", "ctl"), ("nova-scheduler", "ctl")}
-    storage = {("cinder-scheduler", settings.STORAGE_HOST): "cinder-scheduler"}
-    for name in config.backup_services(s):
-        storage["cinder-backup", config.backup_host(name)] = name
-    for backend in config.back_ends(s):
-        host = f"{settings.STORAGE_HOST}@{backend}"
-        storage["cinder-volume", host] = "cinder-volume"
-    wanted |= set(storage)
-    for service in (*c.compute.services(), *c.block_storage.services()):
-        record = storage.get((service.binary, service.host), service.binary)
-        if record == "nova-compute":
-            record += f"-{service.host}"
-        if reported(service) > records.started(s, record):
-            wanted.discard((service.binary, service.host))
-    return sorted(f"{binary} on {host}" for binary, host in wanted)
-
-
 def ready(s: Settings, c: Connection) -> None:
-    deadline = time.monotonic() + 120
-    while missing := late(s, c):
-        if time.monotonic() > deadline:
-            raise Failure(
-                f"{', '.join(missing)} did not report: see `tools/aio logs SERVICE`"
-            )
-        time.sleep(0.3)
+    missing: list[str] = []
+
+    def all_have() -> bool:
+        missing[:] = reports.late(s, c)
+        return not missing
+
+    try:
+        waiting.until("reports", all_have, 120, 0.3)
+    except TimeoutError:
+        text = f"{', '.join(missing)} did not report: see `tools/aio logs SERVICE`"
+        raise Failure(text) from None
 
 
 TASKS = {

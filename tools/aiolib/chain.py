@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """A chain of guests whose records tell whether a cut of their disks is consistent.
 
 Each guest writes, with every record, the newest number that the next guest of the chain
@@ -216,7 +205,7 @@ def heard(cloud: Cloud, server_id: str) -> int:
 
 
 def hush(cloud: Cloud, server_id: str) -> None:
-    """Stop the server's writer, which needs a quarter of a core where QEMU emulates."""
+    """Stop the server's writer, which needs a tenth of a core where QEMU emulates."""
     cloud.guest_output(server_id, "/usr/bin/killall", "-STOP", "writer")
 
 

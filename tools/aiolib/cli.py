@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """The command line of tools/aio; the work is in the other modules."""
 
 from __future__ import annotations
@@ -37,15 +26,30 @@ def _chosen(options: argparse.Namespace) -> Settings:
     if options.stock_compute is not None:
         stock = tuple(name for name in options.stock_compute if name != "none")
         chosen = dataclasses.replace(chosen, stock_computes=stock)
+    if options.guard is not None:
+        guards = tuple(name for name in options.guard if name != "none")
+        chosen = dataclasses.replace(chosen, guards=guards)
     return dataclasses.replace(chosen, stock=os.environ.get("AIO_STOCK") == "1")
 
 
-def _up(options: argparse.Namespace) -> int:
+def _need_root() -> None:
     if os.geteuid() != 0:
         raise Failure("this needs root: namespaces and libvirt do")
+
+
+def _up(options: argparse.Namespace) -> int:
+    _need_root()
     chosen = _chosen(options)
     with cloud.alone(chosen):
         cloud.up(chosen)
+    return 0
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    _need_root()
+    chosen = settings.load()
+    with cloud.alone(chosen):
+        cloud.prepare(chosen)
     return 0
 
 
@@ -164,7 +168,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="HOST",
         help="a host whose nova-compute runs without the extension (cmp3); `none`",
     )
+    up.add_argument(
+        "--guard",
+        action="append",
+        metavar="HOST",
+        help="a host with nova-ext-guard beside nova-compute (cmp4, cmp5); `none`",
+    )
     up.set_defaults(call=_up)
+    prepare = verbs.add_parser("prepare", help="install and build, start nothing")
+    prepare.set_defaults(call=_prepare)
     status = verbs.add_parser("status", help="what runs; exit 1 if not all does")
     status.set_defaults(call=_status)
     down = verbs.add_parser("down", help="end everything; exit 1 if something is left")
@@ -174,7 +186,13 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("service", nargs="?", metavar="SERVICE")
     logs.add_argument("-n", "--lines", type=int, default=100)
     logs.set_defaults(call=_logs)
-    demo = verbs.add_parser("demo", help="run a demo; brings the cloud up if needed")
+    names = [
+        f"{name} (default)" if name == demos.DEFAULT else name for name in demos.DEMOS
+    ]
+    demo = verbs.add_parser(
+        "demo",
+        help=f"run a demo, of {', '.join(names)}; brings the cloud up if needed",
+    )
     demo.add_argument("name", nargs="?", default=demos.DEFAULT, metavar="NAME")
     demo.set_defaults(call=_demo)
     env = verbs.add_parser("env", help="print the exports for a shell")

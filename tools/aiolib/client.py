@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """What tests and demos need of the running cloud; changes none of its settings.
 
 Only `connect` needs openstacksdk, so the rest works with any Python 3.11.
@@ -19,13 +8,13 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import hashlib
 import json
 import pathlib
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +23,16 @@ from aiolib import (
     hosts,
     processes,
     records,
+    reports,
     services,
     settings,
     ssh,
+    waiting,
 )
 from aiolib.settings import Failure, Settings
+
+# s; a service that lost an answer with the bus waits for it before it deletes.
+GONE = 180
 
 if TYPE_CHECKING:
     from openstack.compute.v2.server import Server
@@ -105,6 +99,16 @@ class Cloud:
             **options,
         )
 
+    @functools.cached_property
+    def tenant(self) -> Connection:
+        """A member of a project, at the extension's microversion."""
+        return self.connect("demo", compute_api_version="2.105")
+
+    @functools.cached_property
+    def admin(self) -> Connection:
+        """An administrator, at the extension's microversion."""
+        return self.connect("admin", compute_api_version="2.105")
+
     # -- services --
 
     def running(self, service: str) -> bool:
@@ -136,14 +140,13 @@ class Cloud:
         :param connection: one of the admin
         :raises TimeoutError: it did not within `timeout` seconds
         """
-        from aiolib import bootstrap
-
-        deadline = time.monotonic() + timeout
         wanted = f"nova-compute on {host}"
-        while wanted in bootstrap.late(self.settings, connection):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{wanted} has not reported in {timeout:g} s")
-            time.sleep(0.2)
+        waiting.until(
+            f"a report of {wanted}",
+            lambda: wanted not in reports.late(self.settings, connection),
+            timeout,
+            0.2,
+        )
 
     # -- guests --
 
@@ -162,6 +165,8 @@ class Cloud:
         data: int = 0,
     ) -> Server:
         """Boot a server without a network on a compute host; wait until it works.
+
+        One that does not come to work is deleted.
 
         :param image: guest, guest-noagent or guest-require
         :param agent: also wait until the guest agent answers
@@ -195,10 +200,15 @@ class Cloud:
             networks="none",
             **place,
         )
-        server = compute.wait_for_server(server, wait=120, interval=0.5)
-        if agent:
-            self.wait_agent(server.id)
-        return server
+        try:
+            ready = compute.wait_for_server(server, wait=120, interval=0.5)
+            if agent:
+                self.wait_agent(server.id)
+        except Exception:
+            compute.delete_server(server, force=True, ignore_missing=True)
+            compute.wait_for_delete(server, wait=GONE)
+            raise
+        return ready
 
     def virsh(self, host: str) -> list[str]:
         """The words before a virsh command for the libvirt of a compute host."""
@@ -210,13 +220,18 @@ class Cloud:
         return hosts.join(self.settings, host)
 
     def find_host(self, server_id: str) -> str:
-        """The compute host where the server runs, or else one that knows it."""
-        for state in ("--state-running", "--all"):
+        """The compute host where the server runs, or else one that knows it.
+
+        libvirt's own files tell: a virsh for each host would cost more than what is
+        waited for.
+        """
+        wanted = f"<uuid>{server_id}</uuid>"
+        for folder in ("run/qemu", "etc/qemu"):
             for host in self.settings.computes:
-                words = [*self.virsh(host), "list", state, "--uuid"]
-                done = subprocess.run(words, capture_output=True, text=True, timeout=30)
-                if server_id in done.stdout.split():
-                    return host
+                for path in self.settings.host_dir(host).joinpath(folder).glob("*.xml"):
+                    with contextlib.suppress(FileNotFoundError):
+                        if wanted in path.read_text():
+                            return host
         raise LookupError(f"no compute host has a guest {server_id}")
 
     def console_log(self, server_id: str) -> pathlib.Path:
@@ -264,13 +279,12 @@ class Cloud:
             arg=list(arguments),
             capture_output=True,
         )["pid"]
-        deadline = time.monotonic() + timeout
-        while not (done := self.agent(server_id, "guest-exec-status", pid=pid))[
-            "exited"
-        ]:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"no end of {path} within {timeout:g} s")
-            time.sleep(0.1)
+
+        def ended() -> Any:
+            told = self.agent(server_id, "guest-exec-status", pid=pid)
+            return told if told["exited"] else None
+
+        done = waiting.until(f"an end of {path}", ended, timeout)
         output, errors = (
             base64.b64decode(done.get(name, "")).decode(errors="replace")
             for name in ("out-data", "err-data")
@@ -279,21 +293,23 @@ class Cloud:
             raise GuestError(f"{path}: {done}: {errors}")
         return output
 
-    def wait_agent(self, server_id: str, timeout: float = 60) -> None:
+    def wait_agent(self, server_id: str, timeout: float = 120) -> None:
         """Wait until the guest agent answers.
 
         :raises TimeoutError: it did not within `timeout` seconds
         """
-        deadline = time.monotonic() + timeout
-        while True:
+        said = ""
+
+        def answers() -> bool:
+            nonlocal said
             try:
                 self.agent(server_id, "guest-ping")
-                return
             except (AgentError, LookupError) as error:
-                if time.monotonic() > deadline:
-                    text = f"no guest agent in {server_id} after {timeout:g} s: {error}"
-                    raise TimeoutError(text) from error
-                time.sleep(0.2)
+                said = str(error)
+                return False
+            return True
+
+        waiting.until(lambda: f"an agent in {server_id}: {said}", answers, timeout, 0.2)
 
     def require_up(self) -> None:
         """Raise Failure unless every service runs."""
@@ -346,7 +362,8 @@ class Cloud:
 
     def device_is_zero(self, host: str, namespace: str) -> bool:
         """Whether all bytes of the device are zero, the label area's too."""
-        return not any(self.device_bytes(host, namespace))
+        content = self.device_bytes(host, namespace)
+        return content.count(0) == len(content)
 
     @contextlib.contextmanager
     def daxio_fault(self, host: str, **lines: str | int) -> Iterator[None]:
@@ -374,10 +391,6 @@ class Cloud:
                 ssh.set_link(self.settings, host, up=False)
             yield
         finally:
-            self.heal_ssh()
-
-    def heal_ssh(self) -> None:
-        """Mend the way to every sshd; one that is started anew has a way anyhow."""
-        for host in self.settings.computes:
-            if self.running(ssh.service_name(host)):
-                ssh.set_link(self.settings, host, up=True)
+            for host in names:  # an sshd that is started anew has a way anyhow
+                if self.running(ssh.service_name(host)):
+                    ssh.set_link(self.settings, host, up=True)

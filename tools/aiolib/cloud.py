@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Brings the whole cloud up and down, in order; each part's work is in its module."""
 
 from __future__ import annotations
@@ -35,6 +24,7 @@ from aiolib import (
     processes,
     records,
     services,
+    settings,
     ssh,
     wheels,
 )
@@ -85,8 +75,16 @@ def _prepare(s: Settings) -> str:
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
         virt = pool.submit(guest_part)
+        others = pool.submit(wheels.install_s3, s)
         wheels.install(s)
+        others.result()
         return virt.result()
+
+
+def prepare(s: Settings) -> None:
+    """Install and build what `up` needs, and start nothing."""
+    s.save()
+    _prepare(s)
 
 
 def _bootstrap(s: Settings, task: str, timeout: float = 180) -> None:
@@ -130,15 +128,21 @@ def _stop_outdated(s: Settings) -> None:
     """Services that left the table, or whose configuration or code changed."""
     table = services.table(s)
     holders = {hosts.record_name(host) for host in s.hosts}
+    outdated = {}
     for name in records.names(s):
         process = records.read(s, name)
         service = table.get(name)
         if name in holders or process is None:
             continue
         if service is None or not services.current(s, service):
-            say(f"stopping {name}, it is to run differently now")
-            processes.end(processes.tree(process), services.GRACE)
-            records.forget(s, name)
+            outdated[name] = process
+    if not outdated:
+        return
+    say(f"stopping {' '.join(outdated)}: to run differently now")
+    trees = [each for root in outdated.values() for each in processes.tree(root)]
+    processes.end(trees, services.GRACE)
+    for name in outdated:
+        records.forget(s, name)
 
 
 def up(s: Settings) -> None:
@@ -215,7 +219,7 @@ def status(s: Settings) -> list[Line]:
 
 def _ours(s: Settings) -> list[processes.Process]:
     """Everything that belongs to this cloud, recorded or not; guests too."""
-    found = {process.pid: process for process in processes.marked(s.home)}
+    found = {process.pid: process for process in processes.belonging_to(s.home)}
     found |= {process.pid: process for process in hosts.members(s)}
     return list(found.values())
 
@@ -254,9 +258,13 @@ def _purge(s: Settings) -> None:
 
 
 def down(s: Settings, *, purge: bool = False) -> list[str]:
-    """End everything; return what could not be ended, empty when all is well."""
+    """End everything; return what could not be ended, empty when all is well.
+
+    A second site, which cannot live without this one, goes before it.
+    """
     if not s.home.exists():
         return []
+    left = [text for other in settings.borrowers(s) for text in down(other, purge=True)]
     names = records.names(s)
     holders = {hosts.record_name(host) for host in s.hosts}
     last = {"mariadb", "rabbitmq", *holders}
@@ -275,7 +283,7 @@ def down(s: Settings, *, purge: bool = False) -> list[str]:
         target = line.split()[1]
         if target.startswith(f"{s.home}/"):
             subprocess.run(["umount", target], timeout=30, check=False)
-    left = leftovers(s)
+    left += leftovers(s)
     config.forget_clouds(s)
     if not left:
         for name in names:

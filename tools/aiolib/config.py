@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Writes the configuration files of all services; starts nothing.
 
 Everything is stock except the lines of EXTENSION and EXTENSION_PASTE, which are
@@ -24,12 +13,12 @@ import json
 import os
 import pathlib
 
-from aiolib import ceph, command, devices, ini, wheels
+from aiolib import ceph, command, devices, hosts, ini, wheels
 from aiolib.settings import ADDRESS, REGION, REPO, STORAGE_HOST, Settings
 
 EXTENSION_PASTE = (
     "paste.app_factory = nova.api.openstack.compute:APIRouterV21.factory",
-    "paste.app_factory = nova_ext.api.openstack.compute.routes:APIRouterV21.factory",
+    "paste.app_factory = nova_ext.wsgi.paste:osapi_compute_app_v21",
 )
 EXTENSION_OPTIONS = {
     "pmem_copy_timeout": 20,
@@ -117,7 +106,8 @@ def _common(settings: Settings, name: str) -> ini.Ini:
             "use_stderr": "true",
             "transport_url": settings.rabbit_url,
             "state_path": state,
-            "rpc_response_timeout": 60,
+            # Half of the default, for tests that lose answers wait for it.
+            "rpc_response_timeout": 30,
         },
         "oslo_messaging_rabbit": {"rabbit_quorum_queue": "false"},
         "oslo_messaging_notifications": {"driver": "messagingv2"},
@@ -252,16 +242,24 @@ def _nova_compute(settings: Settings, host: str, virt_type: str) -> ini.Ini:
         "virt_type": virt_type,
         "cpu_mode": "none" if virt_type == "qemu" else "host-passthrough",
         "connection_uri": "qemu:///system",
+        # %s is the name of the host that a guest migrates to
+        "live_migration_uri": "qemu+unix:///system?socket="
+        f"{hosts.libvirt_socket(settings, '%s')}",
         "images_type": "qcow2",
         "nfs_mount_point_base": settings.state(f"nova-{host}") / "mnt",
-        "pmem_namespaces": devices.option(),
+        "pmem_namespaces": devices.option(settings, host),
     }
     if settings.extended(host):
         content["DEFAULT"] |= {
             "config_source": "nova_ext",
             "compute_driver": "nova_ext.LibvirtDriver",
         }
-        content["nova_ext"] = {"driver": "nova_ext", **EXTENSION_OPTIONS}
+        content["nova_ext"] = {
+            "driver": "nova_ext",
+            **EXTENSION_OPTIONS,
+            "guard_directory": settings.guard_directory(host),
+            "guard_libvirt_uri": content["libvirt"]["connection_uri"],
+        }
     return content
 
 
@@ -278,6 +276,11 @@ def _all_nova(settings: Settings, virt_type: str) -> None:
         paste = paste.replace(before, after)
     ini.write(etc / "nova-api" / "nova.conf", api)
     (etc / "nova-api" / "api-paste.ini").write_text(paste)
+    conductor = _nova_control(settings, "nova-conductor", "ctl")
+    if not settings.stock:
+        conductor["DEFAULT"] |= {"config_source": "nova_ext"}
+        conductor["nova_ext"] = {"driver": "nova_ext"}
+    ini.write(etc / "nova-conductor" / "nova.conf", conductor)
     for host in settings.computes:
         content = _nova_compute(settings, host, virt_type)
         ini.write(etc / f"nova-{host}.conf", content)
@@ -524,7 +527,9 @@ def _clients(settings: Settings) -> None:
 
 
 def _write_clouds(path: pathlib.Path, clouds: dict[str, object]) -> None:
-    path.write_text(json.dumps({"clouds": clouds}, indent=2) + "\n")
+    draft = path.with_suffix(".new")
+    draft.write_text(json.dumps({"clouds": clouds}, indent=2) + "\n")
+    draft.rename(path)  # clients may read it meanwhile
 
 
 def forget_clouds(settings: Settings) -> None:

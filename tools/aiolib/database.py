@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """The databases: makes the server's directory, the schemas, keystone's first user."""
 
 from __future__ import annotations
@@ -30,6 +19,9 @@ _NAMES = (
     "nova_cell1",
     "cinder",
 )
+
+
+_NAMES_WITH_EXTENSION = ("nova_api", "nova_cell1")
 
 
 def prepare(s: Settings) -> None:
@@ -60,6 +52,10 @@ def _statements(s: Settings) -> str:
     for name in _NAMES:
         lines.append(f"create database if not exists {name} character set utf8mb3;")
         lines.append(f"grant all on {name}.* to {user};")
+    # nova-ext-manage makes those of the extension.
+    lines += [
+        f"grant all on {name}_nova_ext.* to {user};" for name in _NAMES_WITH_EXTENSION
+    ]
     return "\n".join(lines)
 
 
@@ -70,6 +66,7 @@ def _jobs(s: Settings) -> list[list[list[str]]]:
 
     keystone = manage("keystone", "keystone.conf")
     nova = manage("nova", "nova.conf")
+    extension = [str(s.venv / "bin/nova-ext-manage"), *nova[1:], "db", "sync"]
     owner = ["--keystone-user", "root", "--keystone-group", "root"]
     bootstrap = ["bootstrap", "--bootstrap-password", s.password]
     bootstrap += ["--bootstrap-region-id", REGION]
@@ -90,6 +87,7 @@ def _jobs(s: Settings) -> list[list[list[str]]]:
             [*nova, "cell_v2", "map_cell0", "--database_connection", cell0],
             [*nova, "db", "sync"],
             [*nova, "cell_v2", "create_cell", "--name", "cell1"],
+            *([] if s.stock else [extension]),
         ],
         [[*manage("cinder", "cinder.conf"), "db", "sync"]],
     ]
@@ -97,7 +95,8 @@ def _jobs(s: Settings) -> list[list[list[str]]]:
 
 def synchronise(s: Settings) -> None:
     """Make or upgrade the schemas, once for each set of wheels."""
-    stamp, wanted = s.home / "db-synchronised", "\n".join(wheels.SERVICES)
+    parts = wheels.SERVICES if s.stock else (*wheels.SERVICES, "nova_ext")
+    stamp, wanted = s.home / "db-synchronised", "\n".join(parts)
     if stamp.exists() and stamp.read_text() == wanted:
         return
     say("making the databases")

@@ -1,32 +1,15 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """`tools/aio demo backup`: what Ceilometer hears of backups, good and bad ones."""
 
 from __future__ import annotations
 
-import contextlib
 import re
 import signal
-import sys
 import time
 from typing import Any
 
-import openstack.exceptions
-
 from aiolib import telemetry
-from aiolib.client import Cloud
-from aiolib.settings import Failure
-from aiolib.transcript import Transcript, Wrong
+from aiolib.demos import Stage
 from aiolib.volumes import GIB, Volumes
 
 # fingerprints of content, keys, command lines and paths have no place in an event
@@ -39,11 +22,11 @@ _SHOWN = ("percent", "bytes_done", "duration", "error_code", "error_message", "s
 
 
 class _Story:
-    def __init__(self, cloud: Cloud, say: Transcript, cleanup: Any) -> None:
-        self.say, self.cleanup, self.cloud = say, cleanup, cloud
-        self.agent = telemetry.Ceilometer(cloud.settings)
-        self.admin = cloud.connect("admin")
-        self.volumes = Volumes(cloud, cloud.connect("demo"))
+    def __init__(self, stage: Stage) -> None:
+        self.say, self.cleanup, self.cloud = stage.say, stage.cleanup, stage.cloud
+        self.agent = telemetry.Ceilometer(self.cloud.settings)
+        self.admin: Any = self.cloud.admin
+        self.volumes = Volumes(self.cloud, self.cloud.tenant)
 
     def volume(self, name: str, kind: str = "rbd") -> Any:
         made = self.volumes.make(name, kind)
@@ -89,25 +72,9 @@ def _without_owner(event: telemetry.Event) -> str:
     return line
 
 
-def main() -> int:
-    """Run the demo; 0 if every step was as it should be."""
-    say = Transcript()
-    with contextlib.ExitStack() as cleanup:
-        try:
-            _tell(_Story(Cloud(), say, cleanup))
-        except (
-            Wrong,
-            Failure,
-            TimeoutError,
-            openstack.exceptions.SDKException,
-        ) as exc:
-            say(f"The demo failed: {exc}")
-            return 1
-    say("Every step was as it should be")
-    return 0
-
-
-def _tell(story: _Story) -> None:
+def tell(stage: Stage) -> None:
+    """Make backups that succeed and some that do not."""
+    story = _Story(stage)
     say, volumes = story.say, story.volumes
     say("Filling a volume of 1 GiB")
     volume = story.volume("demo-backup")
@@ -182,7 +149,3 @@ def _wait_for_progress(story: _Story, backup: Any) -> None:
         backup.id,
         lambda events: any(event.type == "backup.create.progress" for event in events),
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """The demo of consistency snapshots: three guests that refer to each other, cut as one.
 
 Each guest writes with every record the newest number that the next guest has synced.
@@ -26,14 +15,13 @@ import itertools
 import json
 import random
 import subprocess
-import time
 from typing import Any
 
-from aiolib import chain
+from aiolib import chain, waiting
 from aiolib.client import Cloud
+from aiolib.demos import Stage
 from aiolib.transcript import Transcript, Wrong
-from nova_ext import client
-from nova_ext.consistency import catalog, errors, restore
+from nova_ext.client.consistency import errors, groups, restore
 
 _TRIES = 10
 _SERVERS = 3
@@ -45,7 +33,7 @@ class _Tenant:
 
     def __init__(self, cloud: Cloud) -> None:
         self.cloud = cloud
-        self.connection: Any = cloud.connect("demo", compute_api_version="2.105")
+        self.connection: Any = cloud.tenant
         self.storage = self.connection.block_storage
         self.servers: list[Any] = []
         self.volumes: list[str] = []
@@ -89,9 +77,9 @@ class _Tenant:
 
     def clean(self) -> None:
         """Remove all of it."""
-        for group in catalog.find_all(self.connection):
+        for group in groups.find_all(self.connection):
             with contextlib.suppress(errors.ConsistencyError):
-                catalog.delete(self.connection, group)
+                groups.delete(self.connection, group)
         self.forget(list(self.storage.snapshots(name="no-quiesce")))
         compute = self.connection.compute
         servers = list(compute.servers(name="^vnf-"))
@@ -119,23 +107,10 @@ def _openstack(say: Transcript, *words: str) -> Any:
     return json.loads(done.stdout)
 
 
-def main() -> int:
-    """Run the demo; 0 if every step was as it should be."""
-    say = Transcript()
-    tenant = _Tenant(Cloud())
-    try:
-        _tell(say, tenant)
-    except (Wrong, client.ClientError, errors.ConsistencyError) as exc:
-        say(f"The demo failed: {exc}")
-        return 1
-    finally:
-        say("Cleaning up")
-        tenant.clean()
-    say("Every step was as it should be")
-    return 0
-
-
-def _tell(say: Transcript, tenant: _Tenant) -> None:
+def tell(stage: Stage) -> None:
+    """Cut the disks of three guests without quiesce, and then with it."""
+    say, tenant = stage.say, _Tenant(stage.cloud)
+    stage.cleanup.callback(tenant.clean)
     cloud = tenant.cloud
     say("Booting three guests from volumes on Ceph; each writes what it hears")
     tenant.boot()
@@ -159,8 +134,8 @@ def _tell(say: Transcript, tenant: _Tenant) -> None:
         frozen == sorted(frozen) and thawed == sorted(thawed, reverse=True),
         "frozen in order, thawed in reverse",
     )
-    group = catalog.find(tenant.connection, "demo")
-    disks = tenant.look([group.cuts[n].id for n in sorted(group.cuts)])
+    group = groups.find(tenant.connection, "demo")
+    disks = tenant.look([group.snapshots[n].id for n in sorted(group.snapshots)])
     _check_cut(say, [disk.records[-1] for disk in disks], "on the snapshots")
     wrong = chain.order_kept([disk.records for disk in disks])
     say.check(not wrong, f"with quiesce: the order is kept in every record {wrong}")
@@ -183,11 +158,12 @@ def _tell(say: Transcript, tenant: _Tenant) -> None:
 
 
 def _wait_heard(tenant: _Tenant) -> None:
-    end = time.monotonic() + 60
-    while not all(chain.heard(tenant.cloud, one.id) for one in tenant.servers[:-1]):
-        if time.monotonic() > end:
-            raise Wrong("the guests do not hear of each other")
-        time.sleep(0.5)
+    waiting.until(
+        "the guests hear of each other",
+        lambda: all(chain.heard(tenant.cloud, one.id) for one in tenant.servers[:-1]),
+        60,
+        0.5,
+    )
 
 
 def _check_cut(say: Transcript, last: list[chain.Record], where: str) -> None:

@@ -1,27 +1,14 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """`tools/aio demo pmem`: persistent memory that goes along, and what is left of it."""
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from typing import Any
 
 from aiolib import moves
-from aiolib.client import Cloud
-from aiolib.transcript import Transcript, Wrong
-from nova_ext import client
+from aiolib.demos import Stage
+from aiolib.transcript import Wrong
+from nova_ext.client import compute, exceptions
 
 _BOOT = 90  # s; an emulated guest takes ten
 
@@ -29,8 +16,10 @@ _BOOT = 90  # s; an emulated guest takes ten
 class _Story:
     """One server and what is known of its data."""
 
-    def __init__(self, cloud: Cloud, say: Transcript, tenant: Any, admin: Any) -> None:
-        self.cloud, self.say, self.tenant, self.admin = cloud, say, tenant, admin
+    def __init__(self, stage: Stage) -> None:
+        self.cloud, self.say = stage.cloud, stage.say
+        self.tenant: Any = stage.cloud.tenant
+        self.admin: Any = stage.cloud.admin
         self.id = ""
         self.sum = ""
 
@@ -57,7 +46,7 @@ class _Story:
             and set(found.values()) <= {self.sum},
             f"the data is on {' and '.join(expected) or 'no host'}, all else is zeros",
         )
-        left = moves.ledger(self.cloud)
+        left = moves.pending_sanitize(self.cloud)
         self.say.check(not left, f"nothing waits to be zeroed {left or ''}")
 
     def status(self, status: str) -> None:
@@ -65,27 +54,17 @@ class _Story:
         self.say(f"  the server is {status}")
 
 
-def main() -> int:
-    """Run the demo; 0 if every step was as it should be."""
-    say = Transcript()
-    cloud = Cloud()
-    tenant = cloud.connect("demo", compute_api_version="2.105")
-    admin = cloud.connect("admin", compute_api_version="2.105")
-    with contextlib.ExitStack() as cleanup:
-        try:
-            story = _Story(cloud, say, tenant, admin)
-            story.say.check(not moves.dirty(cloud), "all devices are zeros")
-            say("Booting a server with persistent memory on cmp1")
-            options = {"flavor": "pmem.small", "host": "cmp1", "movable": True}
-            server = cloud.boot(tenant, "demo-pmem", **options)
-            cleanup.callback(tenant.compute.delete_server, server, ignore_missing=True)
-            story.id = server.id
-            _tell(story)
-        except (Wrong, TimeoutError, client.ClientError) as exc:
-            say(f"The demo failed: {exc}")
-            return 1
-    say("Every step was as it should be")
-    return 0
+def tell(stage: Stage) -> None:
+    """Move a server there and back, with its data and without."""
+    story = _Story(stage)
+    say, tenant = story.say, story.tenant
+    say.check(not moves.dirty(story.cloud), "all devices are zeros")
+    say("Booting a server with persistent memory on cmp1")
+    options = {"flavor": "pmem.small", "host": "cmp1", "movable": True}
+    server = story.cloud.boot(tenant, "demo-pmem", **options)
+    stage.cleanup.callback(tenant.compute.delete_server, server, ignore_missing=True)
+    story.id = server.id
+    _tell(story)
 
 
 def _tell(story: _Story) -> None:
@@ -111,7 +90,7 @@ def _tell(story: _Story) -> None:
     with story.cloud.daxio_fault("cmp2", only="output", short=4096):
         try:
             moves.migrate(admin, story.id, "cmp2")
-        except client.MoveFailed as exc:
+        except exceptions.MoveFailed as exc:
             say(f"  {exc}")
         else:
             raise Wrong("the move did not fail")
@@ -140,8 +119,8 @@ def _tell(story: _Story) -> None:
 
     say("resize with copy_pmem_devices to a flavor with BIG,SMALL in place of SMALL")
     flavor = tenant.compute.find_flavor("pmem.small.big", ignore_missing=False)
-    request = client.resize_copying_pmem(tenant, story.id, flavor.id)
-    client.wait_moved(tenant, story.id, request, interval=0.3)
+    request = compute.resize_copying_pmem(tenant, story.id, flavor.id)
+    compute.wait_moved(tenant, story.id, request, interval=0.3)
     story.boots("the guest is up")
     story.check_data("cmp1", device=1)
     story.check_dirty("cmp1", "cmp2")
@@ -156,7 +135,3 @@ def _tell(story: _Story) -> None:
     tenant.compute.delete_server(story.id)
     tenant.compute.wait_for_delete(tenant.compute.get_server(story.id), wait=60)
     story.check_dirty()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

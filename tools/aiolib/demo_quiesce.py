@@ -1,30 +1,18 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """The demo of quiesce: prints what a tenant does and what it does to a real guest."""
 
 from __future__ import annotations
 
 import contextlib
 import pathlib
-import sys
 import tempfile
 import time
 from typing import Any
 
-from aiolib import evidence
+from aiolib import evidence, waiting
 from aiolib.client import Cloud
-from aiolib.transcript import Transcript, Wrong
-from nova_ext import client
+from aiolib.demos import Stage
+from nova_ext.client import compute
 
 _FROZEN_SECONDS = 3
 _DEADLINE_SECONDS = 4
@@ -43,11 +31,15 @@ def _image(
 
 def _until_more(cloud: Cloud, server_id: str, count: int, seconds: float) -> int:
     """Wait until the guest has written more than ``count`` records."""
-    end = time.monotonic() + seconds
-    while (now := evidence.records(cloud, server_id)) <= count:
-        if time.monotonic() > end:
-            break
-        time.sleep(0.1)
+    now = 0
+
+    def more() -> bool:
+        nonlocal now
+        now = evidence.records(cloud, server_id)
+        return now > count
+
+    with contextlib.suppress(TimeoutError):
+        waiting.until("more records", more, seconds)
     return now
 
 
@@ -55,62 +47,41 @@ def _unquiesced_since(
     connection: Any, server_id: str, when: str, seconds: float
 ) -> Any:
     """Wait until an ``unquiesce`` that began after ``when`` has ended; its action."""
-    end = time.monotonic() + seconds
-    while True:
-        for found in connection.compute.server_actions(server_id):
+    compute = connection.compute
+
+    def ended() -> Any:
+        for found in compute.server_actions(server_id):
             if found.action == "unquiesce" and found.start_time >= when:
-                detail = connection.compute.get_server_action(
-                    found.request_id, server_id
-                )
+                detail = compute.get_server_action(found.request_id, server_id)
                 if detail.events and detail.events[0]["result"]:
                     return detail
-        if time.monotonic() > end:
-            raise Wrong(f"no unquiesce action ended within {seconds:g} s")
-        time.sleep(0.2)
+        return None
+
+    return waiting.until("the end of an unquiesce action", ended, seconds, 0.2)
 
 
-def main() -> int:
-    """Run the demo; 0 if every step was as it should be."""
-    say = Transcript()
-    cloud = Cloud()
-    tenant = cloud.connect("demo", compute_api_version="2.105")
-    admin = cloud.connect("admin", compute_api_version="2.105")
-    with contextlib.ExitStack() as cleanup:
-        directory = pathlib.Path(cleanup.enter_context(tempfile.TemporaryDirectory()))
+def tell(stage: Stage) -> None:
+    """Quiesce a guest, look at it from all sides, and let a deadline pass."""
+    cloud, say = stage.cloud, stage.say
+    tenant, admin = cloud.tenant, cloud.admin
+    directory = pathlib.Path(stage.cleanup.enter_context(tempfile.TemporaryDirectory()))
 
-        def boot(name: str, **options: Any) -> Any:
-            server = cloud.boot(tenant, name, **options)
-            cleanup.callback(tenant.compute.wait_for_delete, server, wait=60)
-            cleanup.callback(tenant.compute.delete_server, server)
-            return server
+    def boot(name: str, **options: Any) -> Any:
+        server = cloud.boot(tenant, name, **options)
+        stage.cleanup.callback(tenant.compute.wait_for_delete, server, wait=60)
+        stage.cleanup.callback(tenant.compute.delete_server, server)
+        return server
 
-        try:
-            _tell(say, cloud, tenant, admin, boot, directory)
-        except (Wrong, client.ClientError) as exc:
-            say(f"The demo failed: {exc}")
-            return 1
-        say("Cleaning up")
-    say("Every step was as it should be")
-    return 0
-
-
-def _tell(
-    say: Transcript,
-    cloud: Cloud,
-    tenant: Any,
-    admin: Any,
-    boot: Any,
-    directory: pathlib.Path,
-) -> None:
-    say("Booting a guest that writes and syncs 20 records a second")
+    say("Booting a guest that writes and syncs five records a second")
     server = boot("demo-quiesce")
     before = evidence.records(cloud, server.id)
     now = _until_more(cloud, server.id, before + 10, 10)
     say.check(now > before + 10, f"it writes: {before} records, then {now}")
 
     say('POST /servers/ID/action {"quiesce": {"timeout": 120}}')
-    request = client.quiesce(tenant, server.id, timeout=120)
-    state = client.wait_quiesced(tenant, server.id, request, interval=0.05)
+    request = compute.quiesce(tenant, server.id, timeout=120)
+    compute.wait_quiesced(tenant, server.id, request, interval=0.05)
+    state = compute.get_quiesced(tenant, server.id)
     say(
         f"quiesce_status {state.quiesce_status}, quiesced_at {state.quiesced_at}, "
         f"unquiesce_at {state.unquiesce_at}"
@@ -131,13 +102,13 @@ def _tell(
     say.check(
         not evidence.needs_recovery(image), "with quiesce: clean, no needs_recovery"
     )
-    state = client.get_state(tenant, server.id)
+    state = compute.get_server(tenant, server.id)
     say.check(state.quiesce_status == "quiesced", "the image left the server quiesced")
 
     say('POST /servers/ID/action {"unquiesce": null}')
     before = evidence.records(cloud, server.id)
-    request = client.unquiesce(tenant, server.id)
-    client.wait_unquiesced(tenant, server.id, request, interval=0.05)
+    request = compute.unquiesce(tenant, server.id)
+    compute.wait_unquiesced(tenant, server.id, request, interval=0.05)
     say.check(True, "the action ended with Success: frozen without a gap")
     now = _until_more(cloud, server.id, before + 10, 10)
     say.check(now > before + 10, f"it writes again: {before} records, then {now}")
@@ -150,8 +121,9 @@ def _tell(
     say.check(evidence.needs_recovery(image), "without quiesce: needs_recovery")
 
     say(f'The dead man\'s switch: {{"quiesce": {{"timeout": {_DEADLINE_SECONDS}}}}}')
-    request = client.quiesce(tenant, server.id, timeout=_DEADLINE_SECONDS)
-    state = client.wait_quiesced(tenant, server.id, request, interval=0.05)
+    request = compute.quiesce(tenant, server.id, timeout=_DEADLINE_SECONDS)
+    compute.wait_quiesced(tenant, server.id, request, interval=0.05)
+    state = compute.get_quiesced(tenant, server.id)
     assert state.unquiesce_at is not None
     before = evidence.records(cloud, server.id)
     say(f"frozen until {state.unquiesce_at}; nobody unquiesces")
@@ -167,9 +139,5 @@ def _tell(
     )
     now = _until_more(cloud, server.id, before + 10, 10)
     say.check(now > before + 10, f"it writes again: {before} records, then {now}")
-    state = client.get_state(tenant, server.id)
+    state = compute.get_server(tenant, server.id)
     say.check(state.quiesce_status is None, "quiesce_status is null again")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,23 +1,22 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
+# SPDX-License-Identifier: Apache-2.0
+"""The demos that `tools/aio demo` knows: opens the cloud for one and tells its end.
 
-"""The demos that `tools/aio demo` knows; each is a module with main() -> int."""
+Each is a module with a function tell(Stage), which raises when a step is wrong.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import importlib
 import importlib.util
+from typing import TYPE_CHECKING
 
 from aiolib.settings import Failure
+from aiolib.transcript import Transcript, Wrong
+
+if TYPE_CHECKING:
+    from aiolib.client import Cloud
 
 DEMOS = {
     "backup": "aiolib.demo_backup",
@@ -26,6 +25,19 @@ DEMOS = {
     "quiesce": "aiolib.demo_quiesce",
 }
 DEFAULT = "quiesce"
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """What a demo works with.
+
+    :ivar say: shows and checks its steps
+    :ivar cleanup: takes away at the end what it has made, also after a failure
+    """
+
+    cloud: Cloud
+    say: Transcript
+    cleanup: contextlib.ExitStack
 
 
 def check(name: str) -> None:
@@ -37,5 +49,24 @@ def check(name: str) -> None:
 
 
 def run(name: str) -> int:
+    """Run a demo in the environment of the cloud; 0 if every step was right."""
+    from keystoneauth1.exceptions import ClientException
+    from openstack.exceptions import SDKException
+
+    from aiolib.client import Cloud
+    from nova_ext.client.consistency.errors import ConsistencyError
+    from nova_ext.client.exceptions import ClientError
+
     check(name)
-    return int(importlib.import_module(DEMOS[name]).main())
+    say = Transcript()
+    wrong = (Wrong, Failure, TimeoutError, ClientError, ConsistencyError)
+    with contextlib.ExitStack() as cleanup:
+        try:
+            importlib.import_module(DEMOS[name]).tell(Stage(Cloud(), say, cleanup))
+        except (*wrong, ClientException, SDKException) as exc:
+            say(f"The demo failed: {exc}")
+            return 1
+        finally:
+            say("Cleaning up")
+    say("Every step was as it should be")
+    return 0

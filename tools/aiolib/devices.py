@@ -1,19 +1,10 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """The persistent memory of compute hosts: plain files in the place of device DAX.
 
-Each host has the same namespaces, numbered differently. A host's own /dev and /sys/bus
-show them to nova, and stand-ins for ndctl and daxio (standins/) know how to treat them.
+Hosts have the same namespaces, numbered differently, but from the fourth host on only
+the small ones, so that a server which needs a big one stays among the first three. A
+host's own /dev and /sys/bus show them to nova, and stand-ins for ndctl and daxio
+(standins/) know how to treat them.
 """
 
 from __future__ import annotations
@@ -29,13 +20,17 @@ MIB = 1 << 20
 ALIGN = 2 * MIB
 # what nova sets aside at the end of each device for labels; the guest does not see it
 LABEL_AREA = 2 * MIB
-# name: resource label of nova, size
+# Name: resource label of nova, size. There are more small ones than servers need: nova
+# has the one that a failed move has claimed in use until its next periodic task.
 NAMESPACES = {
     "ns_small_0": ("SMALL", 32 * MIB),
     "ns_small_1": ("SMALL", 32 * MIB),
+    "ns_small_2": ("SMALL", 32 * MIB),
+    "ns_small_3": ("SMALL", 32 * MIB),
     "ns_big_0": ("BIG", 64 * MIB),
     "ns_big_1": ("BIG", 64 * MIB),
 }
+_WITH_BIG = 3  # hosts
 # on the PATH of everything in a host, ssh sessions too
 _PROGRAMS = "/usr/local/sbin"
 
@@ -57,8 +52,12 @@ class Device:
 
 def of_host(s: Settings, host: str) -> dict[str, Device]:
     """The devices of a compute host by the name of their namespace."""
-    names = list(NAMESPACES)
     shift = s.computes.index(host)
+    names = [
+        name
+        for name, (label, _size) in NAMESPACES.items()
+        if label != "BIG" or shift < _WITH_BIG
+    ]
     found = {}
     for number in range(len(names)):
         name = names[(number + shift) % len(names)]
@@ -67,11 +66,13 @@ def of_host(s: Settings, host: str) -> dict[str, Device]:
     return found
 
 
-def option() -> str:
-    """The value of nova's pmem_namespaces."""
+def option(s: Settings, host: str) -> str:
+    """The value of nova's pmem_namespaces on a compute host."""
     labels: dict[str, list[str]] = {}
+    there = of_host(s, host)
     for name, (label, _size) in NAMESPACES.items():
-        labels.setdefault(label, []).append(name)
+        if name in there:
+            labels.setdefault(label, []).append(name)
     return ",".join(f"{label}:{'|'.join(names)}" for label, names in labels.items())
 
 

@@ -1,28 +1,15 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """The guest image and whether KVM boots it; the recipe is in tools/guest."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pathlib
 import subprocess
 import sys
 import tempfile
-import time
 
-from aiolib import command, packages
+from aiolib import command, packages, waiting
 from aiolib.progress import say
 from aiolib.settings import TOOLS, Failure, Settings
 
@@ -87,13 +74,16 @@ def _kvm_boots(path: pathlib.Path) -> bool:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + _KVM_SECONDS
+
+        def is_up() -> bool:
+            return console.exists() and b"AIO-GUEST-UP" in console.read_bytes()
+
         try:
-            while guest.poll() is None and time.monotonic() < deadline:
-                with contextlib.suppress(FileNotFoundError):
-                    if b"AIO-GUEST-UP" in console.read_bytes():
-                        return True
-                time.sleep(0.1)
+            waiting.until(
+                "the guest", lambda: is_up() or guest.poll() is not None, _KVM_SECONDS
+            )
+            return is_up()
+        except TimeoutError:
             return False
         finally:
             guest.kill()

@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Compute and storage "hosts": own mount, host name and IPC namespaces; no services.
 
 A host's namespaces live as long as its holder process. They share the machine's
@@ -38,6 +27,7 @@ _LIBVIRT = {
     "/var/cache/libvirt": "cache",
     "/var/log/libvirt": "log",
 }
+# Guests migrate over the loopback device, of which libvirt refuses the first address.
 _QEMU_CONF = """\
 security_driver = "none"
 user = "root"
@@ -48,6 +38,8 @@ namespaces = [ ]
 cgroup_controllers = [ ]
 stdio_handler = "file"
 max_core = 0
+migration_address = "127.0.0.2"
+migration_host = "127.0.0.2"
 """
 _LIBVIRTD_CONF = """\
 auth_unix_ro = "none"

@@ -1,35 +1,24 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """What a move with persistent memory leaves on the hosts: for demo and tests."""
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
 from typing import Any
 
-from aiolib import devices
+from aiolib import devices, waiting
 from aiolib.client import Cloud
-from nova_ext import client
+from nova_ext.client import compute
 
 HOSTS = ("cmp1", "cmp2")
 
 
-def dirty(cloud: Cloud) -> dict[tuple[str, str], str]:
+def dirty(cloud: Cloud, hosts: Sequence[str] = HOSTS) -> dict[tuple[str, str], str]:
     """Host and namespace of each device that is not zero, with what a guest sees."""
     return {
         (host, name): cloud.device_sum(host, name)
-        for host in HOSTS
-        for name in devices.NAMESPACES
+        for host in hosts
+        for name in devices.of_host(cloud.settings, host)
         if not cloud.device_is_zero(host, name)
     }
 
@@ -40,13 +29,13 @@ def used(cloud: Cloud, server_id: str) -> list[tuple[str, str]]:
     return [(host, name) for name in cloud.pmem_namespaces(server_id)]
 
 
-def ledger(cloud: Cloud) -> list[str]:
+def pending_sanitize(cloud: Cloud, hosts: Sequence[str] = HOSTS) -> list[str]:
     """The namespaces that a host's nova-compute still has to zero."""
     found: list[str] = []
-    for host in HOSTS:
+    for host in hosts:
         directory = cloud.settings.state(f"nova-{host}") / "nova_ext/pmem" / host
         for entry in directory.glob("*"):
-            if not entry.read_text().startswith("held "):  # which waits for a confirm
+            if entry.read_text().startswith("sanitize"):
                 found.append(f"{host} {entry.name}")
     return found
 
@@ -56,23 +45,24 @@ def wait_status(connection: Any, server_id: str, status: str, seconds: float) ->
 
     :raises TimeoutError: it has not within ``seconds``
     """
-    end = time.monotonic() + seconds
-    while True:
-        server = connection.compute.get_server(server_id)
-        if server.status == status and server.task_state is None:
-            return server
-        if time.monotonic() > end:
-            raise TimeoutError(
-                f"{server_id} is {server.status} with task {server.task_state}, not "
-                f"{status}, after {seconds:g} s"
-            )
-        time.sleep(0.3)
+    found: Any = None
+
+    def look() -> Any:
+        nonlocal found
+        found = connection.compute.get_server(server_id)
+        return found if (found.status, found.task_state) == (status, None) else None
+
+    def told() -> str:
+        task = found.task_state
+        return f"{status} of {server_id}, which is {found.status} with task {task}"
+
+    return waiting.until(told, look, seconds, 0.3)
 
 
 def migrate(admin: Any, server_id: str, host: str | None = None) -> None:
     """Migrate with the data and wait.
 
-    :raises nova_ext.client.MoveFailed: it was not moved
+    :raises nova_ext.client.exceptions.MoveFailed: it was not moved
     """
-    request = client.migrate_copying_pmem(admin, server_id, host)
-    client.wait_moved(admin, server_id, request, interval=0.3)
+    request = compute.migrate_copying_pmem(admin, server_id, host)
+    compute.wait_moved(admin, server_id, request, interval=0.3)

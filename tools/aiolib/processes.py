@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Knows processes by pid and start time, and ends them; knows nothing of services."""
 
 from __future__ import annotations
@@ -19,10 +8,12 @@ import dataclasses
 import os
 import pathlib
 import signal
-import time
 from collections.abc import Callable, Iterable
 
-MARK = "AIO_CLOUD"
+from aiolib import waiting
+
+#: The variable in the environment of each process of a cloud: the cloud's home.
+HOME_VARIABLE = "AIO_CLOUD"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,15 +77,15 @@ def tree(root: Process) -> list[Process]:
     return found
 
 
-def marked(home: pathlib.Path) -> list[Process]:
-    """Processes that carry the mark of the cloud under `home` in their environment."""
-    mark = f"{MARK}={home}".encode()
+def belonging_to(home: pathlib.Path) -> list[Process]:
+    """Processes whose environment says that they are of the cloud under `home`."""
+    entry = f"{HOME_VARIABLE}={home}".encode()
 
-    def carries(process: Process) -> bool:
+    def has_it(process: Process) -> bool:
         raw = pathlib.Path(f"/proc/{process.pid}/environ").read_bytes()
-        return mark in raw.split(b"\0")
+        return entry in raw.split(b"\0")
 
-    return _matching(carries)
+    return _matching(has_it)
 
 
 def seeing(file: pathlib.Path, target: str) -> list[Process]:
@@ -124,7 +115,10 @@ def end(processes: Iterable[Process], grace: float) -> None:
             process.send(number)
             if number == signal.SIGTERM:
                 process.send(signal.SIGCONT)  # a stopped one would not hear it
-        deadline = time.monotonic() + seconds
-        while left and time.monotonic() < deadline:
-            time.sleep(0.05)
-            left = [process for process in left if process.alive()]
+
+        def ended() -> bool:
+            left[:] = [process for process in left if process.alive()]
+            return not left
+
+        with contextlib.suppress(TimeoutError):
+            waiting.until("their end", ended, seconds, 0.05)

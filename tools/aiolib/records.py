@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """One record per started process (pid, start time, what it was started from)."""
 
 from __future__ import annotations
@@ -21,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from aiolib import command, processes
+from aiolib import command, processes, waiting
 from aiolib.settings import Failure, Settings
 
 _LOG_LIMIT = 20 * 1024 * 1024
@@ -84,7 +73,7 @@ def spawn(
     with log.open("a") as output:
         child = subprocess.Popen(
             [str(word) for word in arguments],
-            env={**env, processes.MARK: str(settings.home)},
+            env={**env, processes.HOME_VARIABLE: str(settings.home)},
             cwd=settings.home,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -107,12 +96,17 @@ def wait(
     settings: Settings, name: str, ready: Callable[[], bool], *, timeout: float
 ) -> None:
     """Wait until `ready()`; give up when the process ends or the time is over."""
-    deadline = time.monotonic() + timeout
     log = log_path(settings, name)
-    while not ready():
+
+    def ready_or_ended() -> bool:
+        if ready():
+            return True
         if read(settings, name) is None:
             raise Failure(f"{command.tail(log)}\n{name} ended: see {log}")
-        if time.monotonic() > deadline:
-            late = f"{name} is not ready after {timeout:g} s: see {log}"
-            raise Failure(f"{command.tail(log)}\n{late}")
-        time.sleep(0.05)
+        return False
+
+    try:
+        waiting.until(name, ready_or_ended, timeout, 0.05)
+    except TimeoutError:
+        late = f"{name} is not ready after {timeout:g} s: see {log}"
+        raise Failure(f"{command.tail(log)}\n{late}") from None

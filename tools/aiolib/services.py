@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """The table of services and how one of them is started; the order is cloud.py's."""
 
 from __future__ import annotations
@@ -82,8 +71,8 @@ def _mariadb(s: Settings) -> Service:
             f"--bind-address={ADDRESS}",
             f"--port={s.port('mariadb')}",
             "--max-connections=1000",
-            # what a power cut would lose is made again in minutes
-            "--innodb-flush-log-at-trx-commit=0",
+            # what a power cut would lose is made again in minutes; a kill loses nothing
+            "--innodb-flush-log-at-trx-commit=2",
             "--innodb-flush-method=nosync",
             "--skip-innodb-doublewrite",
             "--character-set-server=utf8mb4",
@@ -242,6 +231,10 @@ def _storage(
     return dataclasses.replace(daemon, name=name, env=modules)
 
 
+def guard_name(host: str) -> str:
+    return f"nova-ext-guard-{host}"
+
+
 def _compute(s: Settings, host: str) -> list[Service]:
     config_file = s.etc / f"nova-{host}.conf"
     libvirtd = Service(
@@ -267,7 +260,15 @@ def _compute(s: Settings, host: str) -> list[Service]:
         configs=(config_file,),
         extension="nova_ext" if s.extended(host) else None,
     )
-    return [libvirtd, sshd, nova]
+    guard = Service(
+        guard_name(host),
+        (str(s.venv / "bin/nova-ext-guard"), "--config-file", str(config_file)),
+        COMPUTES,
+        host=host,
+        configs=(config_file,),
+        extension="nova_ext",
+    )
+    return [libvirtd, sshd, nova, *([guard] if s.guarded(host) else [])]
 
 
 @functools.cache
@@ -275,7 +276,10 @@ def table(s: Settings) -> dict[str, Service]:
     """Every service of the cloud by its name, in the order of their stages."""
     nova, cinder = s.etc / "nova" / "nova.conf", s.etc / "cinder" / "cinder.conf"
     every = [_mariadb(s), _rabbitmq(s), *_ceph(s), *_apis(s)]
-    every += [_daemon(s, f"nova-{n}", nova) for n in ("conductor", "scheduler")]
+    conductor = s.etc / "nova-conductor" / "nova.conf"
+    extension = None if s.stock else "nova_ext"
+    every += [_daemon(s, "nova-conductor", conductor, extension=extension)]
+    every += [_daemon(s, "nova-scheduler", nova)]
     backups = None if s.stock else "cinder_ext"
     every += [_daemon(s, "cinder-scheduler", cinder, extension=backups)]
     # they mount shares, so they get namespaces of their own

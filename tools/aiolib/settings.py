@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """What the cloud is: where its state lives, its ports, its hosts; starts nothing."""
 
 from __future__ import annotations
@@ -63,6 +52,7 @@ class Settings:
     port_offset: int = 20000
     computes: tuple[str, ...] = ("cmp1", "cmp2", "cmp3")
     stock_computes: tuple[str, ...] = ("cmp3",)
+    guards: tuple[str, ...] = ("cmp4", "cmp5")
     stock: bool = False
     beside: str = ""
 
@@ -147,6 +137,14 @@ class Settings:
         """Whether this compute service runs with the extension."""
         return not self.stock and compute not in self.stock_computes
 
+    def guarded(self, compute: str) -> bool:
+        """Whether nova-ext-guard runs beside this compute service."""
+        return self.extended(compute) and compute in self.guards
+
+    def guard_directory(self, compute: str) -> pathlib.Path:
+        """The records of what is frozen on this host."""
+        return self.state(f"nova-{compute}") / "guard"
+
     def save(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
         self.home.chmod(0o700)
@@ -173,6 +171,15 @@ def _beside(first: pathlib.Path) -> dict[str, Any]:
     }
 
 
+def borrowers(s: Settings) -> list[Settings]:
+    """The second sites beside a cloud, as far as they have their homes beside its."""
+    found = []
+    for path in s.home.parent.glob("*/settings.json"):
+        if json.loads(path.read_text()).get("beside") == str(s.home):
+            found.append(load(path.parent))
+    return found
+
+
 def load(home: pathlib.Path | None = None) -> Settings:
     """Read the settings of the cloud under `home`, defaults where it has none yet."""
     home = home or home_from_environment()
@@ -182,9 +189,9 @@ def load(home: pathlib.Path | None = None) -> Settings:
         values = {"password": secrets.token_hex(12)}
         if os.environ.get("AIO_BESIDE"):
             values |= _beside(pathlib.Path(os.environ["AIO_BESIDE"]).resolve())
-        if "AIO_PORT_OFFSET" in os.environ:
+        elif "AIO_PORT_OFFSET" in os.environ:
             values["port_offset"] = int(os.environ["AIO_PORT_OFFSET"])
-    for name in ("computes", "stock_computes"):
+    for name in ("computes", "stock_computes", "guards"):
         if name in values:
             values[name] = tuple(values[name])
     return Settings(home=home, **values)

@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Owns the reading of what Ceilometer's notification agent has kept."""
 
 from __future__ import annotations
@@ -18,10 +7,10 @@ import dataclasses
 import datetime
 import json
 import pathlib
-import time
 from collections.abc import Callable
 from typing import Any
 
+from aiolib import waiting
 from aiolib.settings import Settings
 
 TERMINAL = ("end", "error", "cancelled")
@@ -84,12 +73,16 @@ class Ceilometer:
 
         :raises TimeoutError: they are not within ``seconds``
         """
-        end = time.monotonic() + seconds
-        while not wanted(found := self.events(backup_id)):
-            if time.monotonic() > end:
-                names = [event.type for event in found]
-                raise TimeoutError(f"Ceilometer has only {names} after {seconds:g} s")
-            time.sleep(0.2)
+        found: list[Event] = []
+
+        def seen() -> bool:
+            found[:] = self.events(backup_id)
+            return bool(wanted(found))
+
+        def told() -> str:
+            return f"more in Ceilometer than {[event.type for event in found]}"
+
+        waiting.until(told, seen, seconds, 0.2)
         return found
 
 

@@ -1,19 +1,9 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """How uv is told where to look: it reads none of pip's configuration."""
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 
@@ -31,13 +21,18 @@ def environment(pip: list[str]) -> dict[str, str]:
     :param pip: the words before a pip command
     """
     found = {"UV_INDEX_STRATEGY": "unsafe-best-match", **os.environ}
+    done = subprocess.run(
+        [*pip, "config", "list"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    listed = dict(line.split("=", 1) for line in done.stdout.splitlines())
     for option, name in _NAMES.items():
         for scope in ("global", "install", ":env:"):
-            command = [*pip, "config", "get", f"{scope}.{option}"]
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=60, check=False
-            )
-            if done.returncode == 0 and name not in os.environ:
+            value = listed.get(f"{scope}.{option}")
+            if value is not None and name not in os.environ:
                 separator = "," if option == "find-links" else " "
-                found[name] = separator.join(done.stdout.split())
+                found[name] = separator.join(ast.literal_eval(value).split())
     return found

@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Owns volumes with known content, and their backups, on the running cloud."""
 
 from __future__ import annotations
@@ -23,7 +12,7 @@ from typing import Any
 
 import openstack.exceptions
 
-from aiolib import bootstrap, ceph, records
+from aiolib import ceph, records, reports, waiting
 from aiolib.client import Cloud
 from aiolib.config import BACKUP_SERVICES, backup_host
 from aiolib.settings import STORAGE_HOST, Failure
@@ -62,16 +51,16 @@ class Volumes:
         self._cloud.start(name)
         host = backup_host(name)
         begin = records.started(self._cloud.settings, name)
-        end = time.monotonic() + _TIMEOUT
-        while not any(
-            service.binary == "cinder-backup"
-            and service.host == host
-            and bootstrap.reported(service) > begin
-            for service in admin.block_storage.services()
-        ):
-            if time.monotonic() > end:
-                raise TimeoutError(f"{name} does not report")
-            time.sleep(0.5)
+
+        def reported() -> bool:
+            return any(
+                service.binary == "cinder-backup"
+                and service.host == host
+                and reports.reported(service) > begin
+                for service in admin.block_storage.services()
+            )
+
+        waiting.until(f"a report of {name}", reported, _TIMEOUT, 0.5)
 
     def make(self, name: str, kind: str, size: int = 1) -> Any:
         """A volume of so many GiB."""
@@ -151,14 +140,21 @@ class Volumes:
 
     def delete_backup(self, backup: Any) -> None:
         """Delete a backup once nothing works on it, and wait for that."""
-        end = time.monotonic() + _TIMEOUT
-        while found := self.api.find_backup(backup.id):
-            if time.monotonic() > end:
-                raise TimeoutError(f"backup {backup.id} is {found.status}")
-            if found.status in ("available", "error"):
+        status = ""
+
+        def gone() -> bool:
+            nonlocal status
+            found = self.api.find_backup(backup.id)
+            if found is None:
+                return True
+            status = found.status
+            if status in ("available", "error"):
                 with contextlib.suppress(openstack.exceptions.NotFoundException):
                     self.api.delete_backup(found, ignore_missing=False)
-            time.sleep(0.5)
+            return False
+
+        told = f"the end of backup {backup.id}"
+        waiting.until(lambda: f"{told}, which is {status}", gone, _TIMEOUT, 0.5)
 
     def seconds(self, backup: Any) -> float:
         """How long the posix driver wrote: from the first object to the last word."""

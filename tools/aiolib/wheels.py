@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """The virtual environment with the stock services and this project; runs nothing."""
 
 from __future__ import annotations
@@ -67,15 +56,18 @@ def _fingerprint(words: list[str]) -> str:
 
 
 def install(settings: Settings) -> None:
-    """Bring both environments up to date."""
-    say_services = "installing the wheels of the services and this project"
-    _install(settings, settings.venv, _requirements(settings), say_services)
-    # it agrees with the services on nothing but Python
+    """Bring the environment of the services up to date."""
+    what = "installing the wheels of the services and this project"
+    _install(settings, settings.venv, _requirements(settings), what)
+
+
+def install_s3(settings: Settings) -> None:
+    """Bring that of the server for S3 up to date."""
     _install(settings, s3_venv(settings), [S3_SERVER], "installing a server for S3")
 
 
 def s3_venv(settings: Settings) -> pathlib.Path:
-    """The environment of the server that speaks S3."""
+    """Its environment: it agrees with the services on nothing but Python."""
     return settings.home / "s3-venv"
 
 
@@ -86,7 +78,7 @@ def _install(
     fingerprint = _fingerprint(words)
     if stamp.exists() and stamp.read_text() == fingerprint:
         return
-    log = settings.log / "wheels.log"
+    log = settings.log / f"{venv.name}.log"
     python = venv / "bin/python"
     if not python.exists():
         base = pathlib.Path(getattr(sys, "_base_executable", sys.executable))

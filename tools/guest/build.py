@@ -1,16 +1,5 @@
 #!/usr/bin/env python3
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Builds the small guest: Debian kernel, busybox, QEMU guest agent; boots nothing.
 
 It needs neither a mount nor a loop device. The result is a self-booting qcow2 disk:
@@ -28,6 +17,10 @@ import shutil
 import struct
 import subprocess
 import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from aiolib import initrd
 
 FILES = pathlib.Path(__file__).resolve().parent / "files"
 BOOT_MIB, ROOT_MIB = 24, 64
@@ -77,6 +70,10 @@ ROOT_MODULES = (
     "nd_pmem",
     "dax_pmem",
     "device_dax",
+    "fat",
+    "vfat",
+    "nls_cp437",
+    "nls_ascii",
 )
 ROOT_DIRECTORIES = (
     "bin",
@@ -100,7 +97,9 @@ ROOT_DIRECTORIES = (
 
 def fingerprint() -> str:
     """Changes whenever the recipe or a file of the guest does."""
-    digest = hashlib.sha256(pathlib.Path(__file__).read_bytes())
+    digest = hashlib.sha256()
+    for source in (__file__, initrd.__file__):
+        digest.update(pathlib.Path(source).read_bytes())
     for path in sorted(FILES.rglob("*")):
         if path.is_file():
             digest.update(str(path.relative_to(FILES)).encode() + path.read_bytes())
@@ -137,39 +136,17 @@ def download(work: pathlib.Path) -> tuple[pathlib.Path, str]:
     return tree, kernel.removeprefix("linux-image-")
 
 
-def copy_modules(
-    tree: pathlib.Path, version: str, names: tuple[str, ...], target: pathlib.Path
-) -> None:
-    source = tree / "lib/modules" / version / "kernel"
-    by_name = {path.stem: path for path in source.rglob("*.ko")}
-    target.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        shutil.copy(by_name[name], target)
-
-
 def build_initrd(tree: pathlib.Path, version: str, work: pathlib.Path) -> pathlib.Path:
-    root = work / "initrd.d"
-    shutil.rmtree(root, ignore_errors=True)
-    for name in ("bin", "proc", "sys", "dev", "newroot"):
-        (root / name).mkdir(parents=True)
-    shutil.copy(tree / "bin/busybox", root / "bin")
-    (root / "bin/sh").symlink_to("busybox")
-    shutil.copy(FILES / "init", root / "init")
-    copy_modules(tree, version, BOOT_MODULES, root / "lib")
-    (root / "modules").write_text("\n".join(BOOT_MODULES) + "\n")
-    names = "\n".join(str(p.relative_to(root)) for p in sorted(root.rglob("*")))
-    archive = subprocess.run(
-        ["cpio", "--quiet", "-R", "0:0", "-o", "-H", "newc"],
-        input=names.encode(),
-        stdout=subprocess.PIPE,
-        cwd=root,
-        timeout=60,
-        check=True,
-    ).stdout
-    initrd = work / "initrd"
-    initrd.write_bytes(archive)
-    run("gzip", "-9", "-f", "-k", initrd, cwd=work)
-    return work / "initrd.gz"
+    path = work / "initrd.gz"
+    initrd.build(
+        path,
+        work / "initrd.d",
+        busybox=tree / "bin/busybox",
+        init=FILES / "init",
+        modules=tree / "lib/modules" / version,
+        names=BOOT_MODULES,
+    )
+    return path
 
 
 def build_root(tree: pathlib.Path, version: str, work: pathlib.Path) -> pathlib.Path:
@@ -196,9 +173,10 @@ def build_root(tree: pathlib.Path, version: str, work: pathlib.Path) -> pathlib.
         "/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
     )
     modules = root / "lib/modules" / version
-    copy_modules(tree, version, BOOT_MODULES + ROOT_MODULES, modules / "kernel")
+    source = tree / "lib/modules" / version
+    initrd.copy_modules(source, BOOT_MODULES + ROOT_MODULES, modules / "kernel")
     for index in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
-        shutil.copy(tree / "lib/modules" / version / index, modules)
+        shutil.copy(source / index, modules)
     run("depmod", "-b", root, version, cwd=work)
     (root / "etc/passwd").write_text("root::0:0:root:/root:/bin/sh\n")
     (root / "etc/group").write_text("root:x:0:\n")
@@ -223,7 +201,7 @@ def build_root(tree: pathlib.Path, version: str, work: pathlib.Path) -> pathlib.
 
 
 def build_boot(
-    kernel: pathlib.Path, initrd: pathlib.Path, work: pathlib.Path
+    kernel: pathlib.Path, first: pathlib.Path, work: pathlib.Path
 ) -> pathlib.Path:
     disk = work / "boot.fat"
     disk.unlink(missing_ok=True)
@@ -232,7 +210,7 @@ def build_boot(
     run("mkfs.fat", "-F", "16", "-n", "BOOT", disk, cwd=work)
     contents = {
         "vmlinuz": kernel,
-        "initrd": initrd,
+        "initrd": first,
         "syslinux.cfg": FILES / "syslinux.cfg",
     }
     for name, path in contents.items():
@@ -270,15 +248,15 @@ def build(work: pathlib.Path, image: pathlib.Path) -> None:
     work.mkdir(parents=True, exist_ok=True)
     image.parent.mkdir(parents=True, exist_ok=True)
     tree, version = download(work)
-    initrd = build_initrd(tree, version, work)
+    first = build_initrd(tree, version, work)
     root = build_root(tree, version, work)
-    boot = build_boot(tree / "boot" / f"vmlinuz-{version}", initrd, work)
+    boot = build_boot(tree / "boot" / f"vmlinuz-{version}", first, work)
     build_disk(boot, root, work)
     draft = image.with_suffix(".new")
     words = ("qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-c")
     run(*words, work / "disk.raw", draft, cwd=work)
     draft.rename(image)
-    for name in ("tree", "initrd.d", "root.d"):
+    for name in ("tree", "root.d"):
         shutil.rmtree(work / name)
 
 

@@ -1,21 +1,12 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Both PMEM hosts and their network: up, down, and nothing left after a failure."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+from collections.abc import Iterator
 from concurrent import futures
 
 from aiolib.progress import say
@@ -26,16 +17,31 @@ from pmemhosts.host import Host
 HOSTS = tuple(Host(name, address) for name, address in layout.ADDRESSES.items())
 
 
-def up() -> None:
-    """Start both hosts anew and wait until they are ready.
-
-    :raises layout.Failure: with what to do; nothing is left running
-    """
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
     if os.geteuid() != 0:
         raise layout.Failure("this needs root: network namespaces and mmdebstrap do")
     layout.LOG.mkdir(parents=True, exist_ok=True)
     with (layout.HOME / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def prepare() -> None:
+    """Build what is missing, and start nothing.
+
+    :raises layout.Failure: with what to do
+    """
+    with _alone():
+        image.build()
+
+
+def up() -> None:
+    """Start both hosts anew and wait until they are ready.
+
+    :raises layout.Failure: with what to do; nothing is left running
+    """
+    with _alone():
         image.build()
         down()
         try:

@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """The command line of the PMEM hosts; the work is in the other modules."""
 
 from __future__ import annotations
@@ -28,6 +17,11 @@ from pmemhosts import bed, layout, network
 
 def _up(options: argparse.Namespace) -> int:
     bed.up()
+    return 0
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    bed.prepare()
     return 0
 
 
@@ -71,6 +65,8 @@ def main() -> int:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="COMMAND")
     up = verbs.add_parser("up", help="build what is missing, start both hosts anew")
     up.set_defaults(call=_up)
+    prepare = verbs.add_parser("prepare", help="build what is missing, start nothing")
+    prepare.set_defaults(call=_prepare)
     down = verbs.add_parser("down", help="end both hosts and remove their network")
     down.add_argument("--purge", action="store_true", help="remove the images, too")
     down.set_defaults(call=_down)

@@ -1,29 +1,18 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """One PMEM host: starts and stops it, runs commands in it, puts files there."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
 import shlex
 import subprocess
-import time
 from collections.abc import Sequence
 
-from aiolib import command, processes
+from aiolib import command, processes, waiting
 
 from pmemhosts import layout, network
 
@@ -114,17 +103,24 @@ class Host:
 
         :raises layout.Failure: it did not come up
         """
-        deadline = time.monotonic() + BOOT
-        while True:
+        said = ""
+
+        def answers_or_ended() -> bool:
+            nonlocal said
             try:
                 self.exec(["true"], timeout=10)
-                break
             except (ExecError, subprocess.TimeoutExpired) as error:
-                if qemu.poll() is not None or time.monotonic() > deadline:
-                    logs = (self.console, layout.LOG / f"{self.name}.log")
-                    end = "\n".join(command.tail(log) for log in logs)
-                    raise layout.Failure(f"{self.name}: {error}\n{end}") from error
-                time.sleep(0.3)
+                said = str(error)
+                return qemu.poll() is not None
+            said = ""
+            return True
+
+        with contextlib.suppress(TimeoutError):
+            waiting.until(self.name, answers_or_ended, BOOT, 0.3)
+        if said:
+            logs = (self.console, layout.LOG / f"{self.name}.log")
+            end = "\n".join(command.tail(log) for log in logs)
+            raise layout.Failure(f"{self.name}: {said}\n{end}")
         pairs = [f"{name}={mib}" for name, mib in layout.NAMESPACES.items()]
         self.exec(["host-namespaces", *pairs], timeout=180)
         self.put(layout.REPO / "nova_ext", _PYTHON)

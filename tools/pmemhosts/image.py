@@ -1,15 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Builds kernel, initrd and disk of the PMEM hosts, once; starts nothing.
 
 The disk holds Debian 12 with ndctl, daxio, sshd, sudo and Python, a user nova, and
@@ -23,10 +12,9 @@ import hashlib
 import os
 import pathlib
 import shutil
-import subprocess
 import sys
 
-from aiolib import command, packages
+from aiolib import command, initrd, packages
 from aiolib import uv as uv_source
 from aiolib.progress import say
 
@@ -105,7 +93,8 @@ def _digest(*parts: bytes | str) -> str:
 def build() -> None:
     """Make what is missing or made from another recipe."""
     packages.install(layout.settings(), _MACHINE)
-    recipe = [pathlib.Path(__file__), *sorted(layout.FILES.iterdir())]
+    recipe = [pathlib.Path(__file__), pathlib.Path(initrd.__file__)]
+    recipe += sorted(layout.FILES.iterdir())
     constraints = (layout.REPO / "constraints.txt").read_bytes()
     wanted = _digest(*(path.read_bytes() for path in recipe), constraints)
     stamp = layout.HOME / "built-from"
@@ -227,29 +216,14 @@ def _make_key(path: pathlib.Path) -> None:
 def _write_initrd(root: pathlib.Path, work: pathlib.Path) -> None:
     (modules,) = (root / "usr/lib/modules").iterdir()
     shutil.copy(root / "boot" / f"vmlinuz-{modules.name}", layout.KERNEL)
-    tree = work / "initrd"
-    shutil.rmtree(tree, ignore_errors=True)
-    for name in ("bin", "lib", "proc", "sys", "dev", "newroot"):
-        (tree / name).mkdir(parents=True)
-    shutil.copy(root / "bin/busybox", tree / "bin")
-    shutil.copy(layout.FILES / "initrd-init", tree / "init")
-    by_name = {path.stem: path for path in modules.rglob("*.ko")}
-    for name in _BOOT_MODULES:
-        shutil.copy(by_name[name], tree / "lib")
-    (tree / "modules").write_text("\n".join(_BOOT_MODULES) + "\n")
-    names = "\n".join(str(p.relative_to(tree)) for p in sorted(tree.rglob("*")))
-    archive = subprocess.run(
-        ["cpio", "--quiet", "-R", "0:0", "-o", "-H", "newc"],
-        input=names.encode(),
-        stdout=subprocess.PIPE,
-        cwd=tree,
-        timeout=60,
-        check=True,
-    ).stdout
-    plain = layout.INITRD.with_suffix("")
-    plain.write_bytes(archive)
-    _run("gzip", "-9", "-f", plain)
-    shutil.rmtree(tree)
+    initrd.build(
+        layout.INITRD,
+        work / "initrd",
+        busybox=root / "bin/busybox",
+        init=layout.FILES / "initrd-init",
+        modules=modules,
+        names=_BOOT_MODULES,
+    )
 
 
 def _write_disk(root: pathlib.Path) -> None:

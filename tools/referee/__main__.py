@@ -1,24 +1,15 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
-
-"""Owns the referee's command: upstream's suites without and with the extension.
+# SPDX-License-Identifier: Apache-2.0
+"""Owns the referee's command: upstream's suites with the extension, and without it.
 
 A test that passes without the extension and does not pass with it is a loss. The exit
 status is 1 if there is a loss or a suite could not be run.
+
+Only what does not pass with the extension is run without it. That all tests were run
+is known from a list of them that is made without the extension.
 """
 
 import argparse
 import collections
-import json
 import pathlib
 import signal
 import sys
@@ -32,8 +23,8 @@ import tree
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PASSED = ("success", "xfail")
 
-#: The status of each test id, for each of the two runs ("without", "with").
-Results = dict[str, dict[str, str]]
+#: The status of each test id.
+Results = dict[str, str]
 
 
 def main() -> int:
@@ -50,25 +41,15 @@ def main() -> int:
         print(f"referee: {error}", file=sys.stderr)
         return 1
 
-    baseline = _load(arguments.reuse_baseline)
     verdicts: list[Results] = []
     losses: list[str] = []
     errors: list[str] = []
     for suite in arguments.suites:
         service = suites.service(suite)
         try:
-            if suite in baseline:
-                print(f"{suite} without: {_counts(baseline[suite])}, kept")
-            else:
-                baseline[suite] = _run(suite, "without", stock[service], arguments)
-                if arguments.reuse_baseline:
-                    _save(arguments.reuse_baseline, baseline)
-            if arguments.baseline_only:
-                continue
-            found = _run(suite, "with", extended[service], arguments)
-            results = {"without": baseline[suite], "with": found}
-            losses += _losses(suite, results, extended[service], arguments)
-            verdicts.append(results)
+            referee = Referee(suite, stock[service], extended[service], arguments)
+            losses += referee.losses()
+            verdicts.append(referee.results)
         except runner.RunError as error:
             print(f"ERROR: {error}", flush=True)
             errors.append(str(error))
@@ -96,15 +77,6 @@ def _arguments() -> argparse.Namespace:
         help="the part that is short enough for every change",
     )
     parser.add_argument(
-        "--reuse-baseline",
-        type=pathlib.Path,
-        metavar="FILE",
-        help="keep results without the extension here, and use those that are there",
-    )
-    parser.add_argument(
-        "--baseline-only", action="store_true", help="leave out the extension"
-    )
-    parser.add_argument(
         "--junit-xml", type=pathlib.Path, metavar="FILE", help="write totals here"
     )
     parser.add_argument(
@@ -120,58 +92,85 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _run(
-    suite: str,
-    mode: str,
-    source: pathlib.Path,
-    arguments: argparse.Namespace,
-    tests: list[str] | None = None,
-) -> dict[str, str]:
-    log = arguments.cache / f"{suite}-{mode}.log"
-    if tests is None:
-        log.unlink(missing_ok=True)
-    print(f"{suite} {mode}: running", flush=True)
-    start = time.monotonic()
-    found = runner.run(suite, source, mode == "with", log, arguments.limit, tests)
-    seconds = time.monotonic() - start
-    print(f"{suite} {mode}: {_counts(found)} in {seconds:.0f} s", flush=True)
-    return found
+class Referee:
+    """Judges one suite.
 
-
-def _lost(without: dict[str, str], with_: dict[str, str]) -> list[str]:
-    return [
-        test
-        for test, status in without.items()
-        if status in PASSED and with_.get(test) not in PASSED
-    ]
-
-
-def _losses(
-    suite: str, results: Results, source: pathlib.Path, arguments: argparse.Namespace
-) -> list[str]:
-    """The tests of a suite that only pass without, and stale expectations.
-
-    The lost tests are run once more, one after the other: some depend on time, and one
-    of them is no loss when it passes then. It is named all the same.
+    :param stock: the tree that it is run in without the extension
+    :param extended: the tree that it is run in with it
+    :ivar results: what came of each test with the extension
     """
-    without, with_ = results["without"], results["with"]
-    expected = suites.EXPECTED_DIFFERENCES
-    lost = _lost(without, with_)
-    stale = [test for test in expected if test in without and test not in lost]
-    suspects = [test for test in lost if test not in expected]
-    if suspects:
-        with_.update(_run(suite, "with", source, arguments, suspects))
-    losses = [test for test in _lost(without, with_) if test not in expected]
-    for test in sorted(set(suspects) - set(losses)):
-        print(f"unstable: {test}: passed when run again")
-    for test in lost:
-        if test in expected:
-            print(f"expected: {test}: {expected[test]}")
-    for test in losses:
-        print(f"LOSS: {test}")
-    for test in stale:
-        print(f"STALE: {test} passes, remove it from the expected differences")
-    return losses + stale
+
+    def __init__(
+        self,
+        suite: str,
+        stock: pathlib.Path,
+        extended: pathlib.Path,
+        arguments: argparse.Namespace,
+    ) -> None:
+        self._suite = suite
+        self._trees = {"without": stock, "with": extended}
+        self._arguments = arguments
+        self.results: Results = {}
+
+    def losses(self) -> list[str]:
+        """The tests that only pass without, and stale expectations.
+
+        The lost tests are run once more, one after the other: some depend on time, and
+        one of them is no loss when it passes then. It is named all the same.
+        """
+        wanted = runner.names(self._suite, self._trees["without"])
+        found = self._run("with")
+        self.results = {test: found.get(test, "missing") for test in wanted} | found
+        suspects = [test for test in wanted if self.results[test] not in PASSED]
+        without = self._without(suspects)
+        lost = [test for test in suspects if without.get(test) in PASSED]
+        expected = suites.EXPECTED_DIFFERENCES
+        again = [test for test in lost if test not in expected]
+        if again:
+            self.results |= self._run("with", again)
+        losses = [test for test in again if self.results[test] not in PASSED]
+        stale = [test for test in expected if test in wanted and test not in lost]
+        for test in sorted(set(again) - set(losses)):
+            print(f"unstable: {test}: passed when run again")
+        for test in lost:
+            if test in expected:
+                print(f"expected: {test}: {expected[test]}")
+        for test in losses:
+            print(f"LOSS: {test}")
+        for test in stale:
+            print(f"STALE: {test} passes, remove it from the expected differences")
+        return losses + stale
+
+    def _without(self, suspects: list[str]) -> Results:
+        """What comes of tests without the extension.
+
+        If one of them fails by itself, all are run, as they may need one another.
+        """
+        if not suspects:
+            return {}
+        found = self._run("without", suspects)
+        if all(found.get(test) in (*PASSED, "skip") for test in suspects):
+            return found
+        return self._run("without")
+
+    def _run(self, mode: str, tests: list[str] | None = None) -> Results:
+        log = self._arguments.cache / f"{self._suite}-{mode}.log"
+        if tests is None:
+            log.unlink(missing_ok=True)
+        what = "all" if tests is None else f"{len(tests)} of them"
+        print(f"{self._suite} {mode}: running {what}", flush=True)
+        start = time.monotonic()
+        found = runner.run(
+            self._suite,
+            self._trees[mode],
+            mode == "with",
+            log,
+            self._arguments.limit,
+            tests,
+        )
+        seconds = time.monotonic() - start
+        print(f"{self._suite} {mode}: {_counts(found)} in {seconds:.0f} s", flush=True)
+        return found
 
 
 def _counts(results: dict[str, str]) -> str:
@@ -180,24 +179,13 @@ def _counts(results: dict[str, str]) -> str:
     return f"{len(results)} tests: {states}"
 
 
-def _load(path: pathlib.Path | None) -> dict[str, dict[str, str]]:
-    if path is None or not path.exists():
-        return {}
-    saved: dict[str, dict[str, str]] = json.loads(path.read_text())
-    return saved
-
-
-def _save(path: pathlib.Path, results: dict[str, dict[str, str]]) -> None:
-    path.write_text(json.dumps(results, indent=1, sort_keys=True))
-
-
 def _write_junit(
     path: pathlib.Path, verdicts: list[Results], losses: list[str], errors: list[str]
 ) -> None:
-    """The verdict as JUnit totals; what passes in neither run counts as skipped."""
-    tests = sum(len(results["with"]) for results in verdicts)
+    """The verdict as JUnit totals; what passes neither way counts as skipped."""
+    tests = sum(len(results) for results in verdicts)
     passed = sum(
-        status in PASSED for results in verdicts for status in results["with"].values()
+        status in PASSED for results in verdicts for status in results.values()
     )
     total = max(tests + len(errors), passed + len(losses) + len(errors))
     attributes = {

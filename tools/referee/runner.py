@@ -1,14 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Owns one run of one suite under stestr and its results; compares nothing."""
 
 import contextlib
@@ -32,6 +22,7 @@ DISCOVER = pathlib.Path(__file__).resolve().parent / "discover"
 #: A loop in a test ends after this many seconds, by a fixture of the service.
 _TEST_SECONDS = "400"
 _PROGRESS_SECONDS = 20
+_LIST_SECONDS = 300
 
 
 class RunError(Exception):
@@ -56,29 +47,15 @@ def run(
     :param tests: only these test ids, one after the other
     :raises: RunError when nothing ran or the time was over
     """
-    inherited = filter(None, [os.environ.get("PYTHONPATH")])
-    environment = dict(
-        os.environ,
-        PYTHONPATH=os.pathsep.join([str(tree), *inherited]),
-        PYTHONWARNINGS="ignore",
-        OS_NOVA_DISABLE_EVENTLET_PATCHING="1",
-        # cinder's services run eventlet by default, and so do its own tests.
-        OS_CINDER_DISABLE_EVENTLET_PATCHING="0",
-        OS_STDOUT_CAPTURE="1",
-        OS_STDERR_CAPTURE="1",
-        OS_TEST_TIMEOUT=_TEST_SECONDS,
-        LANGUAGE="en_US",
-        REFEREE_SUITE=suites.whole_name(suite),
-        REFEREE_EXTENSION="1" if extension else "0",
-    )
+    environment = _environment(suite, tree, extension)
     with tempfile.TemporaryDirectory(prefix="referee-") as work:
         command = [sys.executable, "-m", "stestr", "--test-path", str(DISCOVER)]
         command += ["--top-dir", str(DISCOVER), "run", "--subunit"]
         if tests is not None:
             # stestr adds scenario names to an id only when it runs it.
-            names = pathlib.Path(work, "tests")
-            names.write_text("".join(f"{test.split('(')[0]}\n" for test in tests))
-            command += ["--serial", "--load-list", str(names)]
+            listed = pathlib.Path(work, "tests")
+            listed.write_text("".join(f"{test.split('(')[0]}\n" for test in tests))
+            command += ["--serial", "--load-list", str(listed)]
         with log.open("ab") as sink:
             # A group of its own: the workers end together with stestr.
             process = subprocess.Popen(
@@ -99,6 +76,46 @@ def run(
     if not results:
         raise RunError(f"{suite}: no test ran, see {log}")
     return results
+
+
+def names(suite: str, tree: pathlib.Path) -> list[str]:
+    """The ids of all tests of a suite, as a run without the extension would have them.
+
+    :raises: RunError when there are none
+    """
+    with tempfile.TemporaryDirectory(prefix="referee-") as work:
+        done = subprocess.run(
+            [sys.executable, str(DISCOVER / "test_upstream.py")],
+            cwd=work,
+            env=_environment(suite, tree, extension=False),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_LIST_SECONDS,
+            check=False,
+        )
+    found = done.stdout.splitlines()
+    if done.returncode != 0 or not found:
+        raise RunError(f"{suite}: it has no list of tests: {done.stderr[-1000:]}")
+    return found
+
+
+def _environment(suite: str, tree: pathlib.Path, extension: bool) -> dict[str, str]:
+    inherited = filter(None, [os.environ.get("PYTHONPATH")])
+    return dict(
+        os.environ,
+        PYTHONPATH=os.pathsep.join([str(tree), *inherited]),
+        PYTHONWARNINGS="ignore",
+        OS_NOVA_DISABLE_EVENTLET_PATCHING="1",
+        # cinder's services run eventlet by default, and so do its own tests.
+        OS_CINDER_DISABLE_EVENTLET_PATCHING="0",
+        OS_STDOUT_CAPTURE="1",
+        OS_STDERR_CAPTURE="1",
+        OS_TEST_TIMEOUT=_TEST_SECONDS,
+        LANGUAGE="en_US",
+        REFEREE_SUITE=suites.whole_name(suite),
+        REFEREE_EXTENSION="1" if extension else "0",
+    )
 
 
 def _collect(process: Any, sink: io.BufferedWriter, end: float) -> dict[str, str]:

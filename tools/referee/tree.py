@@ -1,14 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Owns the source trees that the suites run in; knows nothing of tests.
 
 The wheels of nova and cinder have their tests, but not the API samples, notification
@@ -26,7 +16,7 @@ import sys
 import tarfile
 
 STOCK_FACTORY = "nova.api.openstack.compute:APIRouterV21.factory"
-EXTENSION_FACTORY = "nova_ext.api.openstack.compute.routes:APIRouterV21.factory"
+EXTENSION_FACTORY = "nova_ext.wsgi.paste:osapi_compute_app_v21"
 
 _DOWNLOAD_SECONDS = 600
 

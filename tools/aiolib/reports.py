@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Knows whether the services of nova and cinder have reported since their start."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Any
+
+from aiolib import config, records
+from aiolib.settings import STORAGE_HOST, Settings
+
+if TYPE_CHECKING:
+    from openstack.connection import Connection
+
+
+def reported(service: Any) -> float:
+    """When a service of nova or cinder last reported; seconds since the epoch.
+
+    The second is told, and counts to its end.
+    """
+    when = service.updated_at or "1970-01-01T00:00:00"
+    stamp = datetime.datetime.fromisoformat(when[:19])
+    return stamp.replace(tzinfo=datetime.UTC).timestamp() + 1
+
+
+def late(s: Settings, c: Connection, since: float = 0) -> list[str]:
+    """Services that have not reported since their process was started.
+
+    :param c: a connection of the administrator
+    :param since: seconds since the epoch, if they are to have reported since then, too
+    """
+    wanted = {("nova-compute", host) for host in s.computes}
+    wanted |= {("nova-conductor", "ctl"), ("nova-scheduler", "ctl")}
+    storage = {("cinder-scheduler", STORAGE_HOST): "cinder-scheduler"}
+    for name in config.backup_services(s):
+        storage["cinder-backup", config.backup_host(name)] = name
+    for backend in config.back_ends(s):
+        storage["cinder-volume", f"{STORAGE_HOST}@{backend}"] = "cinder-volume"
+    wanted |= set(storage)
+    for service in (*c.compute.services(), *c.block_storage.services()):
+        record = storage.get((service.binary, service.host), service.binary)
+        if record == "nova-compute":
+            record += f"-{service.host}"
+        if reported(service) > max(since, records.started(s, record)):
+            wanted.discard((service.binary, service.host))
+    return sorted(f"{binary} on {host}" for binary, host in wanted)
