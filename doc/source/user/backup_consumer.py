@@ -1,14 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Prints what becomes of each backup, without repetitions and without old news.
 
 Usage: backup_consumer.py rabbit://USER:PASSWORD@HOST:5672/
@@ -23,7 +13,7 @@ from oslo_config import cfg
 
 
 class News:
-    """Tells new notifications from repeated and late ones.
+    """Distinguishes new notifications from repeated and late ones.
 
     :param limit: operations that are remembered
     """
@@ -71,7 +61,7 @@ class Endpoint:
 
 
 def main():
-    """Listen until somebody ends it."""
+    """Listen until interrupted."""
     transport = oslo_messaging.get_notification_transport(cfg.ConfigOpts(), sys.argv[1])
     listener = oslo_messaging.get_notification_listener(
         transport,
