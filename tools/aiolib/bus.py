@@ -1,14 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Owns the reading of notifications from the message bus, beside their consumers."""
+"""Owns what tests and tools ask the message bus: notifications, and who consumes."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import json
+from collections.abc import Iterable
 from typing import Any
 
+import amqp
 import kombu
+
+
+def _connect(url: str) -> kombu.Connection:
+    return kombu.Connection(url.replace("rabbit://", "amqp://"), connect_timeout=5)
+
+
+def consumed(url: str, queues: Iterable[str]) -> set[str]:
+    """Which of the queues have a consumer; none if the bus is away."""
+    found = set()
+    with contextlib.suppress(OSError), _connect(url) as connection:
+        for name in queues:
+            with contextlib.suppress(amqp.NotFound), connection.channel() as channel:
+                if channel.queue_declare(name, passive=True).consumer_count:
+                    found.add(name)
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +47,7 @@ class Listener:
     """
 
     def __init__(self, url: str, exchange: str, topic: str) -> None:
-        self._connection = kombu.Connection(url.replace("rabbit://", "amqp://"))
+        self._connection = _connect(url)
         queue = kombu.Queue(
             exchange=kombu.Exchange(
                 exchange, type="topic", durable=False, passive=True

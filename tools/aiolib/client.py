@@ -204,7 +204,8 @@ class Cloud:
             ready = compute.wait_for_server(server, wait=120, interval=0.5)
             if agent:
                 self.wait_agent(server.id)
-        except Exception:
+        except Exception as exc:
+            exc.add_note(f"nova says: {compute.get_server(server.id).fault}")
             compute.delete_server(server, force=True, ignore_missing=True)
             compute.wait_for_delete(server, wait=GONE)
             raise

@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Knows whether the services of nova and cinder have reported since their start."""
+"""Knows whether the services of nova and cinder take orders since their start.
+
+A report is not enough: the last one of a service that was stopped together with the
+conductor waits in the conductor's queue, and is written once that is back. nova-compute,
+which starts meanwhile, takes a server that is asked for then for one whose build it has
+interrupted. So the queue of the service itself has a consumer, too.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +30,14 @@ def reported(service: Any) -> float:
 
 
 def late(s: Settings, c: Connection, since: float = 0) -> list[str]:
-    """Services that have not reported since their process was started.
+    """Services that have not reported since their start, or take no orders.
 
     :param c: a connection of the administrator
     :param since: seconds since the epoch, if they are to have reported since then, too
     """
+    # The rest of what imports this works without kombu.
+    from aiolib import bus
+
     wanted = {("nova-compute", host) for host in s.computes}
     wanted |= {("nova-conductor", "ctl"), ("nova-scheduler", "ctl")}
     storage = {("cinder-scheduler", STORAGE_HOST): "cinder-scheduler"}
@@ -37,10 +46,14 @@ def late(s: Settings, c: Connection, since: float = 0) -> list[str]:
     for backend in config.back_ends(s):
         storage["cinder-volume", f"{STORAGE_HOST}@{backend}"] = "cinder-volume"
     wanted |= set(storage)
+    queues = {who: f"{who[0].removeprefix('nova-')}.{who[1]}" for who in wanted}
+    served = bus.consumed(s.rabbit_url, queues.values())
     for service in (*c.compute.services(), *c.block_storage.services()):
-        record = storage.get((service.binary, service.host), service.binary)
+        who = (service.binary, service.host)
+        record = storage.get(who, service.binary)
         if record == "nova-compute":
             record += f"-{service.host}"
-        if reported(service) > max(since, records.started(s, record)):
-            wanted.discard((service.binary, service.host))
+        begin = max(since, records.started(s, record))
+        if reported(service) > begin and queues.get(who) in served:
+            wanted.discard(who)
     return sorted(f"{binary} on {host}" for binary, host in wanted)

@@ -12,7 +12,7 @@ from typing import Any
 
 import openstack.exceptions
 
-from aiolib import ceph, records, reports, waiting
+from aiolib import ceph, reports, waiting
 from aiolib.client import Cloud
 from aiolib.config import BACKUP_SERVICES, backup_host
 from aiolib.settings import STORAGE_HOST, Failure
@@ -49,16 +49,10 @@ class Volumes:
     def start_service(self, admin: Any, name: str = "cinder-backup") -> None:
         """Start a backup service, and wait until it has cleaned up and takes orders."""
         self._cloud.start(name)
-        host = backup_host(name)
-        begin = records.started(self._cloud.settings, name)
+        who = f"cinder-backup on {backup_host(name)}"
 
         def reported() -> bool:
-            return any(
-                service.binary == "cinder-backup"
-                and service.host == host
-                and reports.reported(service) > begin
-                for service in admin.block_storage.services()
-            )
+            return who not in reports.late(self._cloud.settings, admin)
 
         waiting.until(f"a report of {name}", reported, _TIMEOUT, 0.5)
 
