@@ -240,10 +240,10 @@ def test_success_only_for_who_thawed_first(
     record_property("won", won)
 
 
-@pytest.mark.long
 @pytest.mark.disturbs
 def test_two_minutes_of_chaos() -> None:
+    """The same plan each time, so that what fails can be run again."""
     tool = settings.TOOLS / "chaos"
-    words = [sys.executable, str(tool), "quiesce", "--minutes", "2"]
+    words = [sys.executable, str(tool), "quiesce", "--seed", "1", "--minutes", "2"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
