@@ -165,14 +165,9 @@ REFUSED: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_host_refuses_what_a_stock_api_lets_through(
-    cloud: Cloud, tenant: Any, admin: Any, server: Any, name: str
-) -> None:
-    steps.quiesce(tenant, server)
-    status, request = steps.stock_order(cloud, admin, server, REFUSED[name])
-    # a password is set while the API waits, which gets to know of the refusal, too
-    assert status in (200, 202) or (name, status) == ("password", 409)
+def order_refused(cloud: Cloud, admin: Any, server: Any, order: dict[str, Any]) -> int:
+    """Order something of a stock API and wait until it is refused; the API's answer."""
+    status, request = steps.stock_order(cloud, admin, server, order)
 
     def refused() -> list[str]:
         return [
@@ -187,4 +182,26 @@ def test_host_refuses_what_a_stock_api_lets_through(
     assert (after.status, after.quiesce_status) == ("ACTIVE", "quiesced")
     assert cloud.find_host(server.id) == HOST
     assert steps.agent_says(cloud, server) == "frozen"
+    return status
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_host_refuses_what_a_stock_api_lets_through(
+    cloud: Cloud, tenant: Any, admin: Any, server: Any, name: str
+) -> None:
+    steps.quiesce(tenant, server)
+    status = order_refused(cloud, admin, server, REFUSED[name])
+    # a password is set while the API waits, which gets to know of the refusal, too
+    assert status in (200, 202) or (name, status) == ("password", 409)
+    steps.unquiesce(tenant, server)  # Success: nothing has touched the guest
+
+
+def test_host_refuses_a_rebuild_and_gives_the_image_back(
+    cloud: Cloud, tenant: Any, admin: Any, server: Any
+) -> None:
+    before = tenant.compute.get_server(server.id)
+    other = tenant.image.find_image("guest-require", ignore_missing=False)
+    steps.quiesce(tenant, server)
+    order_refused(cloud, admin, server, {"rebuild": {"imageRef": other.id}})
+    assert tenant.compute.get_server(server.id).image.id == before.image.id
     steps.unquiesce(tenant, server)  # Success: nothing has touched the guest

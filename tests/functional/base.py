@@ -10,6 +10,7 @@ import json
 import pathlib
 import sys
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import fixtures
@@ -96,11 +97,30 @@ class FunctionalTest(base.ServersTestBase):
         # nova drops all attributes of a test; pytest expects to drop this one itself.
         setattr(self, self._testMethodName, None)
 
-    def boot(self, agent: bool = True, **kwargs: Any) -> str:
-        """A running server, by default with a guest agent; its UUID."""
-        if "compute1" not in self.computes:
-            self.start_compute("compute1")
-        image = self.glance.create(
+    # nova's helpers wait for 1 to 5 s, which a busy machine needs for a request.
+
+    def _wait_for_assert(
+        self, assert_func: Callable[[], Any], max_retries: int = 600, sleep: float = 0.1
+    ) -> Any:
+        return super()._wait_for_assert(assert_func, max_retries, sleep)
+
+    def _wait_for_server_parameter(
+        self, server: Any, expected_params: Any, max_retries: int = 120, **kwargs: Any
+    ) -> Any:
+        return super()._wait_for_server_parameter(
+            server, expected_params, max_retries, **kwargs
+        )
+
+    def _wait_for_state_change(
+        self, server: Any, expected_status: str, max_retries: int = 120, **kwargs: Any
+    ) -> Any:
+        return super()._wait_for_state_change(
+            server, expected_status, max_retries, **kwargs
+        )
+
+    def image(self, **properties: str) -> str:
+        """A new image with these properties; its ID."""
+        made = self.glance.create(
             None,
             {
                 "id": str(uuid.uuid4()),
@@ -112,10 +132,17 @@ class FunctionalTest(base.ServersTestBase):
                 "min_disk": 0,
                 "min_ram": 0,
                 "visibility": "public",
-                "properties": {"hw_qemu_guest_agent": "yes"} if agent else {},
+                "properties": properties,
             },
         )
-        server = self._create_server(image_uuid=image["id"], networks="none", **kwargs)
+        return str(made["id"])
+
+    def boot(self, agent: bool = True, **kwargs: Any) -> str:
+        """A running server, by default with a guest agent; its UUID."""
+        if "compute1" not in self.computes:
+            self.start_compute("compute1")
+        image = self.image(**({"hw_qemu_guest_agent": "yes"} if agent else {}))
+        server = self._create_server(image_uuid=image, networks="none", **kwargs)
         return str(server["id"])
 
     def act(
@@ -207,9 +234,7 @@ class FunctionalTest(base.ServersTestBase):
 
     def until_idle(self, server: str) -> None:
         """Wait until nova-compute has written all records of the window."""
-        self._wait_for_assert(
-            lambda: self.assertNotIn(server, self.windows()), max_retries=100, sleep=0.1
-        )
+        self._wait_for_assert(lambda: self.assertNotIn(server, self.windows()))
 
     def kill(self) -> None:
         """Let every nova-compute be as dead as after a SIGKILL, its guard too."""
@@ -249,7 +274,7 @@ class FunctionalTest(base.ServersTestBase):
             shown.update(self.api.get_server(server))
             self.assertEqual(status, shown["quiesce_status"])
 
-        self._wait_for_assert(reached, max_retries=100, sleep=0.1)
+        self._wait_for_assert(reached)
         return shown
 
     def wait_event(self, server: str, action: str) -> Any:
@@ -271,7 +296,7 @@ class FunctionalTest(base.ServersTestBase):
             self.assertTrue(all(each["result"] for each in events), detail)
             found[:] = events
 
-        self._wait_for_assert(finished, max_retries=100, sleep=0.1)
+        self._wait_for_assert(finished)
         return found[0]
 
     def quiesced(self, timeout: int | None = None, **kwargs: Any) -> str:

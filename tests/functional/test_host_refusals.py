@@ -25,6 +25,7 @@ ORDERS: dict[str, tuple[Any, str, bool]] = {
     "os-stop": (None, "stop", False),
     "suspend": (None, "suspend", False),
     "resize": ({}, "resize", False),
+    "rebuild": ({}, "rebuild", False),
     "migrate": (None, "migrate", True),
     "trigger_crash_dump": (None, "trigger_crash_dump", False),
     "os-migrateLive": (
@@ -89,7 +90,7 @@ class HostRefusalsTest(stock_api.StockApi, volumes.VolumeBacked):
             ]
             self.assertTrue(reasons, json.dumps(detail))
 
-        self._wait_for_assert(failed, max_retries=100, sleep=0.1)
+        self._wait_for_assert(failed)
         return " ".join(reasons)
 
     def domain(self, server: str) -> Any:
@@ -126,10 +127,10 @@ class HostRefusalsTest(stock_api.StockApi, volumes.VolumeBacked):
         server = self.quiesced()
         self.start_compute("compute2")
         other = {"flavorRef": self._create_flavor(name="other")}
+        arguments = {"resize": other}
+        arguments["rebuild"] = {"imageRef": self.instance(server).image_ref}
         for name in ORDERS:
-            self.assert_refused(
-                server, name, argument=other if name == "resize" else None
-            )
+            self.assert_refused(server, name, argument=arguments.get(name))
         self.assert_unquiesces(server)
 
     def test_the_host_refuses_them_while_it_freezes(self) -> None:
@@ -137,9 +138,7 @@ class HostRefusalsTest(stock_api.StockApi, volumes.VolumeBacked):
         self.agents.freeze_gate.clear()
         self.accepted(server, "quiesce")
         self.wait_status(server, "quiescing")
-        self._wait_for_assert(
-            lambda: self.assertEqual(["freeze"], self.agents.calls), sleep=0.1
-        )
+        self._wait_for_assert(lambda: self.assertEqual(["freeze"], self.agents.calls))
         for name in FORCED:
             self.assert_refused(server, name, "quiescing")
         self.agents.freeze_gate.set()
@@ -181,7 +180,7 @@ class HostRefusalsTest(stock_api.StockApi, volumes.VolumeBacked):
             self.assertIn("quiesce_status quiesced", reason, f"{method} {path}")
             self.assertEqual(devices, self.devices(server), f"{method} {path}")
             self._wait_for_assert(
-                lambda: self.assertEqual(attached, self.attached(server)), sleep=0.1
+                lambda: self.assertEqual(attached, self.attached(server))
             )
         self.assert_unquiesces(server)
 
@@ -195,6 +194,31 @@ class HostRefusalsTest(stock_api.StockApi, volumes.VolumeBacked):
             sorted(each["volumeId"] for each in listed),
             sorted(self.cinder.volume_ids_for_instance(server)),
         )
+
+    def test_the_host_refuses_a_rebuild_and_gives_the_image_back(self) -> None:
+        """All that nova's API has saved of the image, and what the scheduler reads."""
+        server = self.quiesced()
+        before = self.known_of_the_image(server)
+        other = self.image(os_type="windows", hw_disk_bus="scsi")
+        self.assert_refused(server, "rebuild", argument={"imageRef": other})
+        self.assertEqual(before, self.known_of_the_image(server))
+        self.assert_unquiesces(server)
+
+    def known_of_the_image(self, server: str) -> list[Any]:
+        """What the databases of the cell and of the API know of a server's image."""
+        instance = self.instance(server)
+        spec = objects.RequestSpec.get_by_instance_uuid(
+            nova_context.get_admin_context(), server
+        )
+        names = ("architecture", "os_type", "vm_mode", "kernel_id", "ramdisk_id")
+        read = ("os_type", "hw_qemu_guest_agent")
+        return [
+            instance.image_ref,
+            instance.system_metadata,
+            *(instance[name] for name in names),
+            spec.image.id,
+            *(spec.image.properties.get(name) for name in read),
+        ]
 
     def test_the_host_refuses_to_power_off_for_a_resize_to_another_cell(self) -> None:
         server = self.quiesced()

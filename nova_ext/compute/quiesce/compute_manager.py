@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from nova_ext.compute import wing
 from nova_ext.compute.quiesce import manager as quiesce
-from nova_ext.compute.quiesce import rpc
+from nova_ext.compute.quiesce import rebuild, rpc
 
 LOG = logging.getLogger(__name__)
 
@@ -104,6 +104,44 @@ class QuiesceComputeManager(wing.WingComputeManager):
             self.volume_api.roll_detaching(context, volume_id)
             _refusal("detach_volume")(self, context, instance, exc)
         super().detach_volume(context, volume_id, instance, attachment_id)
+
+    @override
+    def rebuild_instance(
+        self,
+        context: Any,
+        instance: Any,
+        orig_image_ref: str,
+        image_ref: str,
+        injected_files: Any,
+        new_pass: Any,
+        orig_sys_metadata: dict[str, str],
+        bdms: Any,
+        recreate: bool,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        """nova's, refused while the guest is frozen, unless it is evacuated to here."""
+        try:
+            if not recreate:
+                self.refuse_if_frozen(instance, "rebuild_instance", False)
+        except exception.InstanceInvalidState as exc:
+            rebuild.give_image_back(
+                context, instance, orig_image_ref, orig_sys_metadata
+            )
+            _refusal("rebuild_instance")(self, context, instance, exc)
+        super().rebuild_instance(
+            context,
+            instance,
+            orig_image_ref,
+            image_ref,
+            injected_files,
+            new_pass,
+            orig_sys_metadata,
+            bdms,
+            recreate,
+            *args,
+            **kwargs,
+        )
 
     def refuse_if_frozen(self, instance: Any, method: str, forced: bool) -> None:
         """Refuse ``method`` for a guest that runs and is frozen.

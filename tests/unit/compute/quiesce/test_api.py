@@ -31,7 +31,7 @@ REFUSED = {
     "live_migrate": ["live-migration"],
     "pause": ["pause"],
     "reboot": ["reboot"],
-    "rebuild": [],  # nova has saved more than the task state by then
+    "rebuild": [],  # nova has saved the image by then; the host gives it back
     "rescue": ["rescue"],
     "resize": ["resize", "migrate"],
     "set_admin_password": ["changePassword"],
