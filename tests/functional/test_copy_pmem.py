@@ -196,7 +196,7 @@ class CopyPmemTest(pmem.PmemTest):
             ]
             self.assertTrue(found)
 
-        self._wait_for_assert(finished, max_retries=100, sleep=0.1)
+        self._wait_for_assert(finished)
         return found[0]
 
     def assert_back(self, server: str, path: str) -> None:
@@ -773,7 +773,7 @@ class RestartTest(CopyPmemTest):
             manager._reconcile(nova_context.get_admin_context())
             self.assertEqual("ACTIVE", self.api.get_server(server)["status"])
 
-        self._wait_for_assert(brought_back, max_retries=100, sleep=0.1)
+        self._wait_for_assert(brought_back)
         self.until(server, "ACTIVE")
         self.assertEqual(power_state.RUNNING, self.power(server))
         self.assert_back(server, source)

@@ -380,9 +380,7 @@ class LostRecordsTest(Reconciled):
                 self.age(server, seconds=3600)
             else:
                 self.accepted(server, "unquiesce")
-            self._wait_for_assert(
-                lambda: self.assertNotIn(server, self.agents.frozen), sleep=0.1
-            )
+            self._wait_for_assert(lambda: self.assertNotIn(server, self.agents.frozen))
             self.until_idle(server)
         # By one of them it is found again.
         self.assertTrue(self.row(server) or self.records.read(server))
