@@ -2,9 +2,10 @@
 """Knows whether the services of nova and cinder take orders since their start.
 
 A report is not enough: the last one of a service that was stopped together with the
-conductor waits in the conductor's queue, and is written once that is back. nova-compute,
-which starts meanwhile, takes a server that is asked for then for one whose build it has
-interrupted. So the queue of the service itself has a consumer, too.
+conductor waits in the conductor's queue, and is written once that is back. A
+nova-compute that is only starting then finds a server that is being built, and ends it
+as one whose build it has interrupted. So the queue of the service itself has a
+consumer, too.
 """
 
 from __future__ import annotations
