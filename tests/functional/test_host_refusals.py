@@ -3,6 +3,7 @@
 
 import json
 from typing import Any
+from unittest import mock
 
 import fixtures
 from nova import context as nova_context
@@ -202,6 +203,34 @@ class HostRefusalsTest(stock_api.StockApi, volumes.VolumeBacked):
         other = self.image(os_type="windows", hw_disk_bus="scsi")
         self.assert_refused(server, "rebuild", argument={"imageRef": other})
         self.assertEqual(before, self.known_of_the_image(server))
+        self.assert_unquiesces(server)
+
+    def test_a_refusal_whose_undo_fails_still_ends_its_action(self) -> None:
+        server, volume = self.boot(), self.cinder.SWAP_OLD_VOL
+        path = f"os-volume_attachments/{volume}"
+        attach = {"volumeAttachment": {"volumeId": volume}}
+        self.api.api_post(f"/servers/{server}/os-volume_attachments", attach)
+        self.wait_event(server, "attach_volume")
+        self.accepted(server, "quiesce")
+        self.wait_status(server, "quiesced")
+
+        def fail(*args: Any, **kwargs: Any) -> None:
+            raise exception.CinderConnectionFailed(reason="it is away")
+
+        other = {"imageRef": self.image()}
+        for undo, order in (
+            (
+                "nova.volume.cinder.API.roll_detaching",
+                lambda: self.order_at(server, "DELETE", path),
+            ),
+            (
+                "nova_ext.compute.quiesce.rebuild.give_image_back",
+                lambda: self.order(server, "rebuild", other),
+            ),
+        ):
+            with mock.patch(undo, fail):
+                self.assertIn("it is away", self.failure(server, order()), undo)
+            self.assertEqual("ACTIVE", self.wait_idle(server)["status"], undo)
         self.assert_unquiesces(server)
 
     def known_of_the_image(self, server: str) -> list[Any]:

@@ -17,15 +17,26 @@ from nova_ext.compute.quiesce import rebuild, rpc
 LOG = logging.getLogger(__name__)
 
 
+def _nothing() -> None:
+    """What most orders need undone."""
+
+
 def _refusal(name: str) -> Callable[..., None]:
     """Refuses nova's method ``name``: the server is as it was, and its action says why.
 
-    A refusal before nova's own method lies outside what nova does when that fails.
+    A refusal before nova's own method lies outside what nova does when that fails. The
+    refusal, which is called with it, undoes what nova's API has done by then; if that
+    fails, the action says so.
     """
 
     def refuse(
-        self: "QuiesceComputeManager", context: Any, instance: Any, failure: Exception
+        self: "QuiesceComputeManager",
+        context: Any,
+        instance: Any,
+        failure: Exception,
+        undo: Callable[[], object],
     ) -> None:
+        undo()
         raise failure
 
     refuse.__name__ = name  # the event of the action is named after it
@@ -37,6 +48,10 @@ def _refusal(name: str) -> Callable[..., None]:
         )
     )
     return decorated
+
+
+_refuse_to_detach = _refusal("detach_volume")
+_refuse_to_rebuild = _refusal("rebuild_instance")
 
 
 def _refused_while_quiesced(name: str) -> Callable[..., Any]:
@@ -57,7 +72,7 @@ def _refused_while_quiesced(name: str) -> Callable[..., Any]:
         try:
             self.refuse_if_frozen(instance, name, name == "stop_instance" or hard)
         except exception.InstanceInvalidState as exc:
-            refuse(self, context, instance, exc)
+            refuse(self, context, instance, exc, _nothing)
         return getattr(super(QuiesceComputeManager, self), name)(
             context, instance, *args, **kwargs
         )
@@ -101,8 +116,13 @@ class QuiesceComputeManager(wing.WingComputeManager):
         try:
             self.refuse_if_frozen(instance, "detach_volume", False)
         except exception.InstanceInvalidState as exc:
-            self.volume_api.roll_detaching(context, volume_id)
-            _refusal("detach_volume")(self, context, instance, exc)
+            _refuse_to_detach(
+                self,
+                context,
+                instance,
+                exc,
+                lambda: self.volume_api.roll_detaching(context, volume_id),
+            )
         super().detach_volume(context, volume_id, instance, attachment_id)
 
     @override
@@ -125,10 +145,15 @@ class QuiesceComputeManager(wing.WingComputeManager):
             if not recreate:
                 self.refuse_if_frozen(instance, "rebuild_instance", False)
         except exception.InstanceInvalidState as exc:
-            rebuild.give_image_back(
-                context, instance, orig_image_ref, orig_sys_metadata
+            _refuse_to_rebuild(
+                self,
+                context,
+                instance,
+                exc,
+                lambda: rebuild.give_image_back(
+                    context, instance, orig_image_ref, orig_sys_metadata
+                ),
             )
-            _refusal("rebuild_instance")(self, context, instance, exc)
         super().rebuild_instance(
             context,
             instance,
