@@ -128,21 +128,20 @@ def quiesce_window_create(
     """
     uuid = values["instance_uuid"]
     instance = _lock_instance(context, uuid, host)
-    try:
-        _check_states(
-            instance, vm_state=expected_vm_states, task_state=expected_task_states
-        )
-    except exception.InstanceUpdateConflict:
-        # The server may have gone on since the answer to this very change was lost.
-        current = _lock(context, _WINDOWS, uuid)
-        if current is None or current["change_id"] != values["change_id"]:
-            raise
-        return current
+    done = _check_states(
+        context,
+        _WINDOWS,
+        instance,
+        values["change_id"],
+        vm_state=expected_vm_states,
+        task_state=expected_task_states,
+    )
+    if done:
+        return done
     row = _stamped(values)
-    if _insert(context, _WINDOWS, row):
+    current = _insert(context, _WINDOWS, row)
+    if current is None:
         return row
-    current = _lock(context, _WINDOWS, uuid)
-    assert current is not None  # nobody deletes it while the instance is locked
     if current["change_id"] == values["change_id"]:
         return current
     if current["status"] != "broken":
@@ -177,13 +176,15 @@ def quiesce_window_update(
         if host is not None and instance["task_state"] in _DELETING:
             raise exception.InstanceNotFound(instance_id=instance_uuid)
         if expected_task_states is not None:
-            try:
-                _check_states(instance, task_state=expected_task_states)
-            except exception.UnexpectedTaskStateError:
-                current = _lock(context, _WINDOWS, instance_uuid)
-                if current is None or current["change_id"] != values["change_id"]:
-                    raise
-                return current
+            done = _check_states(
+                context,
+                _WINDOWS,
+                instance,
+                values["change_id"],
+                task_state=expected_task_states,
+            )
+            if done:
+                return done
     row = _compare_and_swap(context, _WINDOWS, instance_uuid, seen, values)
     if row is None:
         raise ext_exception.QuiesceWindowChanged(instance_uuid=instance_uuid)
@@ -248,18 +249,19 @@ def pmem_copy_order(
     """
     uuid = values["instance_uuid"]
     instance = _lock_instance(context, uuid, None)
-    try:
-        _check_states(instance, task_state=expected_task_states)
-    except exception.UnexpectedTaskStateError:
-        current = _lock(context, _COPIES, uuid)
-        if current is None or current["change_id"] != values["change_id"]:
-            raise
-        return current
+    done = _check_states(
+        context,
+        _COPIES,
+        instance,
+        values["change_id"],
+        task_state=expected_task_states,
+    )
+    if done:
+        return done
     row = _stamped(values)
-    if _insert(context, _COPIES, row):
+    current = _insert(context, _COPIES, row)
+    if current is None:
         return row
-    current = _lock(context, _COPIES, uuid)
-    assert current is not None  # nobody deletes it while the instance is locked
     if current["change_id"] == values["change_id"]:
         return current
     _update(context, _COPIES, uuid, row)
@@ -359,12 +361,25 @@ def _lock_instance(context: Any, uuid: str, host: str | None) -> Row:
     return dict(row)
 
 
-def _check_states(instance: Row, **expected: Sequence[str | None]) -> None:
-    """Refuse a server in another state, as nova's ``instance_update`` does."""
+def _check_states(
+    context: Any,
+    table: sa.Table,
+    instance: Row,
+    change_id: str,
+    **expected: Sequence[str | None],
+) -> Row | None:
+    """Refuse a change of a server in another state, as nova's ``instance_update`` does.
+
+    The server may have gone on since the answer to this very change was lost: then it
+    is the row, which says that nothing is left to do.
+    """
     wrong = {name: list(states) for name, states in expected.items()}
     wrong = {n: states for n, states in wrong.items() if instance[n] not in states}
     if not wrong:
-        return
+        return None
+    current = _lock(context, table, instance["uuid"])
+    if current is not None and current["change_id"] == change_id:
+        return current
     actual = {name: instance[name] for name in wrong}
     kind = exception.InstanceUpdateConflict
     if "task_state" in actual:
@@ -388,8 +403,8 @@ def _stamped(values: Row) -> Row:
     return {**values, "created_at": _now(), "updated_at": None}
 
 
-def _insert(context: Any, table: sa.Table, row: Row) -> bool:
-    """Insert a row; False if the server has one.
+def _insert(context: Any, table: sa.Table, row: Row) -> Row | None:
+    """Insert a row; the one that the server has already, locked, if it has one.
 
     Inserted first, not looked up first: of two transactions that lock the same gap in
     the index of InnoDB and then insert into it, one is a deadlock's victim.
@@ -398,8 +413,10 @@ def _insert(context: Any, table: sa.Table, row: Row) -> bool:
         with context.session.begin_nested():
             _execute(context, sa.insert(table).values(row))
     except db_exc.DBDuplicateEntry:
-        return False
-    return True
+        current = _lock(context, table, row["instance_uuid"])
+        assert current is not None  # nobody deletes it while the instance is locked
+        return current
+    return None
 
 
 def _update(context: Any, table: sa.Table, uuid: str, row: Row) -> None:

@@ -10,7 +10,7 @@ import datetime
 import enum
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import oslo_messaging as messaging
 import tenacity
@@ -70,7 +70,24 @@ _patient = tenacity.Retrying(
 
 
 class StateObject(base.NovaObject):
-    """A row of a table of the extension; its fields are the columns."""
+    """A row of a table of the extension; its fields are the columns.
+
+    :cvar missing: what ``get_by_instance_uuid`` raises for a server without one
+    """
+
+    missing: type[Exception]
+
+    @classmethod
+    def find(cls, context: Any, instance_uuid: str) -> Self | None:
+        """The row of a server, or None if it has none.
+
+        :raises: nova_ext.exception.StateDatabaseMissing or ConductorTooOld
+        """
+        try:
+            found: Self = cls.get_by_instance_uuid(context, instance_uuid)
+        except cls.missing:
+            return None
+        return found
 
     def row(self) -> dict[str, Any]:
         """The values of all columns that the caller sets; None for those unset."""

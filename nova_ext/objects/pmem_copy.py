@@ -40,6 +40,8 @@ class PmemCopy(base.StateObject):
     :ivar migration_id: the row of the migration that does it; None while ordered
     """
 
+    missing = exception.PmemCopyNotFound
+
     VERSION = "1.0"
 
     fields = {
@@ -66,17 +68,6 @@ class PmemCopy(base.StateObject):
             ConductorTooOld
         """
         return cls.from_row(context, db.pmem_copy_get(context, instance_uuid))
-
-    @classmethod
-    def find(cls, context: Any, instance_uuid: str) -> "PmemCopy | None":
-        """The copy of a server, or None if it has none.
-
-        :raises: nova_ext.exception.StateDatabaseMissing or ConductorTooOld
-        """
-        try:
-            return cls.get_by_instance_uuid(context, instance_uuid)
-        except exception.PmemCopyNotFound:
-            return None
 
     @classmethod
     @base.remotable

@@ -55,6 +55,8 @@ class QuiesceWindow(base.StateObject):
         when nobody ordered the thaw
     """
 
+    missing = exception.QuiesceWindowNotFound
+
     VERSION = "1.0"
 
     fields = {
@@ -102,17 +104,6 @@ class QuiesceWindow(base.StateObject):
             ConductorTooOld
         """
         return cls.from_row(context, db.quiesce_window_get(context, instance_uuid))
-
-    @classmethod
-    def find(cls, context: Any, instance_uuid: str) -> "QuiesceWindow | None":
-        """The window of a server, or None if it has none.
-
-        :raises: nova_ext.exception.StateDatabaseMissing or ConductorTooOld
-        """
-        try:
-            return cls.get_by_instance_uuid(context, instance_uuid)
-        except exception.QuiesceWindowNotFound:
-            return None
 
     @classmethod
     @base.remotable
