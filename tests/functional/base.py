@@ -299,6 +299,14 @@ class FunctionalTest(base.ServersTestBase):
         self._wait_for_assert(finished)
         return found[0]
 
+    def assert_no_trace(self, server: str) -> None:
+        """The guest is thawed, and nothing is left of its window."""
+        self.wait_status(server, None)
+        self.until_idle(server)
+        self.assertNotIn(server, self.agents.frozen)
+        self.assertIsNone(self.row(server))
+        self.assertEqual([], self.records.uuids())
+
     def quiesced(self, timeout: int | None = None, **kwargs: Any) -> str:
         """A server that is quiesced; its UUID."""
         server = self.boot(**kwargs)

@@ -67,13 +67,9 @@ class PartialTest(base.FunctionalTest):
 
 
 class FailedFreezeTest(base.FunctionalTest):
-    def assert_no_trace(self, server: str) -> None:
+    def assert_begins_anew(self, server: str) -> None:
         """Nothing is left of a window, and the next one can begin."""
-        self.wait_status(server, None)
-        self.until_idle(server)
-        self.assertNotIn(server, self.agents.frozen)
-        self.assertIsNone(self.row(server))
-        self.assertEqual([], self.records.uuids())
+        self.assert_no_trace(server)
         self.agents.freeze_error = None
         self.accepted(server, "quiesce")
         self.wait_status(server, "quiesced")
@@ -88,7 +84,7 @@ class FailedFreezeTest(base.FunctionalTest):
         self.assertEqual("Error", event["result"])
         self.assertIn("no agent", event["details"])
         self.assertEqual(["freeze"], self.agents.calls)
-        self.assert_no_trace(server)
+        self.assert_begins_anew(server)
 
     def test_freeze_that_the_agent_does_not_allow_is_not_sent(self) -> None:
         server = self.boot()
@@ -99,7 +95,7 @@ class FailedFreezeTest(base.FunctionalTest):
         self.assertIn("does not allow guest-fsfreeze-freeze", event["details"])
         self.assertEqual([], self.agents.calls)
         self.agents.allowed.add(guests.FREEZE)
-        self.assert_no_trace(server)
+        self.assert_begins_anew(server)
 
     def test_freeze_whose_record_cannot_be_written_is_not_sent(self) -> None:
         server = self.boot()
@@ -110,7 +106,7 @@ class FailedFreezeTest(base.FunctionalTest):
         self.assertEqual("Error", event["result"])
         self.assertIn("no space left", event["details"])
         self.assertEqual([], self.agents.calls)
-        self.assert_no_trace(server)
+        self.assert_begins_anew(server)
 
     def short(self) -> None:
         """Let a freeze be carried out within four seconds, or never."""

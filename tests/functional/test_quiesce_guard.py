@@ -44,14 +44,6 @@ class Reconciled(base.FunctionalTest):
         listed = self.api.get_instance_actions(server)
         return [each["action"] for each in listed].count("unquiesce")
 
-    def assert_no_trace(self, server: str) -> None:
-        """The guest is thawed, and nothing is left of its window."""
-        self.wait_status(server, None)
-        self.until_idle(server)
-        self.assertNotIn(server, self.agents.frozen)
-        self.assertIsNone(self.row(server))
-        self.assertEqual([], self.records.uuids())
-
 
 class ConductorHangsTest(base.FunctionalTest):
     """Nothing on the way to the thaw waits for what nova-compute writes."""

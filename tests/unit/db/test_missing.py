@@ -127,15 +127,30 @@ def _cell(server: servers.Server, name: str) -> databases.Database:
     return made
 
 
+def _user_of_mariadb(server: servers.Server, name: str) -> databases.Database:
+    """A cell as an account sees it that has its database and not the extension's."""
+    server.run(
+        f"CREATE USER {name}@localhost",
+        f"GRANT ALL ON {name}.* TO {name}@localhost",
+    )
+    return databases.connect(server.url(name, user=name))
+
+
+def _user_of_postgresql(server: servers.Server, name: str) -> databases.Database:
+    """A cell as an account sees it that has its tables and not the extension's."""
+    server.run(
+        f"CREATE ROLE {name} LOGIN",
+        f"GRANT ALL ON instances, instances_id_seq TO {name}",
+        database=name,
+    )
+    return databases.connect(server.url(name, user=name))
+
+
 def test_no_right_to_the_database_on_mariadb(
     mariadb_cell: databases.Database, mariadb: servers.Server
 ) -> None:
     name = schema.database_of(mariadb_cell.engine)
-    mariadb.run(
-        f"CREATE USER {name}@localhost",
-        f"GRANT ALL ON {name}.* TO {name}@localhost",
-    )
-    poor = databases.connect(mariadb.url(name, user=name))
+    poor = _user_of_mariadb(mariadb, name)
     assert_all_tell(
         poor, exception.StateDatabaseDenied, f"{name}_nova_ext", "grant", "db sync"
     )
@@ -145,12 +160,8 @@ def test_no_right_to_write_on_mariadb(
     mariadb_cell: databases.Database, mariadb: servers.Server
 ) -> None:
     name = schema.database_of(mariadb_cell.engine)
-    mariadb.run(
-        f"CREATE USER {name}@localhost",
-        f"GRANT ALL ON {name}.* TO {name}@localhost",
-        f"GRANT SELECT ON {name}_nova_ext.* TO {name}@localhost",
-    )
-    poor = databases.connect(mariadb.url(name, user=name))
+    poor = _user_of_mariadb(mariadb, name)
+    mariadb.run(f"GRANT SELECT ON {name}_nova_ext.* TO {name}@localhost")
     _assert_may_only_read(poor)
     mariadb.run(f"GRANT ALL ON {name}_nova_ext.* TO {name}@localhost")
     ExtensionDatabase.check(databases.connect(mariadb.url(name, user=name)).context())
@@ -160,12 +171,7 @@ def test_no_right_to_the_schema_on_postgresql(
     postgresql_cell: databases.Database, postgresql: servers.Server
 ) -> None:
     name = schema.database_of(postgresql_cell.engine)
-    postgresql.run(
-        f"CREATE ROLE {name} LOGIN",
-        f"GRANT ALL ON instances, instances_id_seq TO {name}",
-        database=name,
-    )
-    poor = databases.connect(postgresql.url(name, user=name))
+    poor = _user_of_postgresql(postgresql, name)
     assert_all_tell(poor, exception.StateDatabaseDenied, "nova_ext", "grant", "db sync")
 
 
@@ -173,14 +179,12 @@ def test_no_right_to_write_on_postgresql(
     postgresql_cell: databases.Database, postgresql: servers.Server
 ) -> None:
     name = schema.database_of(postgresql_cell.engine)
+    poor = _user_of_postgresql(postgresql, name)
     postgresql.run(
-        f"CREATE ROLE {name} LOGIN",
-        f"GRANT ALL ON instances, instances_id_seq TO {name}",
         f"GRANT USAGE ON SCHEMA nova_ext TO {name}",
         f"GRANT SELECT ON ALL TABLES IN SCHEMA nova_ext TO {name}",
         database=name,
     )
-    poor = databases.connect(postgresql.url(name, user=name))
     _assert_may_only_read(poor)
     postgresql.run(
         f"GRANT ALL ON ALL TABLES IN SCHEMA nova_ext TO {name}", database=name

@@ -7,6 +7,27 @@ STAGES = [["web"], ["db"]]
 DISKS = ["web /dev/vda", "web /dev/vdb", "db /dev/vda"]
 
 
+class Boom(Exception):
+    """What an observer of these tests raises."""
+
+
+def interruptions():
+    """Observers that raise at the first step, at the second one, and so on.
+
+    Each comes with its number; whoever has seen one that did not raise stops.
+    """
+    for number in range(1, 100):
+        steps = []
+
+        def observe(step, steps=steps, number=number):
+            steps.append(step)
+            if len(steps) == number:
+                raise Boom(step.kind)
+
+        yield number, observe
+    raise AssertionError("the steps have no end")
+
+
 def open_in(cloud):
     """Add the servers to a cloud, and return them by name."""
     backend = cloud.network.add("backend")

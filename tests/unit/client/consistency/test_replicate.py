@@ -6,10 +6,6 @@ from nova_ext.client.consistency import errors, groups, replicate, restore
 from tests.unit.client.consistency import shop
 
 
-class Boom(Exception):
-    """What an observer of these tests raises."""
-
-
 @pytest.fixture
 def there(other, connect):
     """A connection to the other cloud, which has the network of the shop, too."""
@@ -179,20 +175,10 @@ def test_it_can_be_repeated_after_an_interruption_at_any_step(
     cloud, other, servers, create, bring
 ):
     create(name="daily", backup=True)
-    number = 0
-    while True:
-        number += 1
-        assert number < 100
-        steps = []
-
-        def observe(step, steps=steps, number=number):
-            steps.append(step)
-            if len(steps) == number:
-                raise Boom
-
+    for number, observe in shop.interruptions():  # noqa: B007 - counted
         try:
             bring(observe=observe)
-        except Boom:
+        except shop.Boom:
             continue
         break
     assert number == 7  # one more than there are steps

@@ -8,10 +8,6 @@ from nova_ext.client.consistency import errors, restore
 from tests.unit.client.consistency import shop
 
 
-class Boom(Exception):
-    """What an observer of these tests raises."""
-
-
 @pytest.fixture
 def daily(cloud, servers, create, conn, find):
     """A group of the shop, with backups, whose servers are gone; the log is empty."""
@@ -310,17 +306,7 @@ def test_after_a_failure_nothing_is_left(cloud, daily, make, harm):
 
 
 def test_a_failure_at_any_step_leaves_nothing(cloud, daily, make):
-    number = 0
-    while True:
-        number += 1
-        assert number < 100
-        steps = []
-
-        def observe(step, steps=steps, number=number):
-            steps.append(step)
-            if len(steps) == number:
-                raise Boom(step.kind)
-
+    for number, observe in shop.interruptions():
         try:
             make(observe=observe)
         except errors.GroupFailed:

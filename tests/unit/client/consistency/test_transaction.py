@@ -18,10 +18,6 @@ from nova_ext.client.consistency import (
 from tests.unit.client.consistency import shop
 
 
-class Boom(Exception):
-    """What an observer of these tests raises."""
-
-
 def verbs(cloud, *wanted):
     return [(verb, name) for verb, name in cloud.events(*wanted)]
 
@@ -176,19 +172,8 @@ def test_nothing_is_available_before_it_is_committed(cloud, servers, create, con
 
 
 def test_a_failure_at_any_step_undoes_all(cloud, servers, create, conn):
-    number = 0
-    while True:
-        number += 1
-        assert number < 100
+    for number, observe in shop.interruptions():
         cloud.log.clear()
-
-        steps = []
-
-        def observe(step, steps=steps, number=number):
-            steps.append(step)
-            if len(steps) == number:
-                raise Boom(step.kind)
-
         try:
             create(observe=observe, backup=True)
         except errors.GroupFailed:
@@ -312,7 +297,7 @@ def test_a_backup_that_hangs_does_not_hold_up_the_way_back(
 
     def observe(step):
         if step.kind == "backed_up":
-            raise Boom
+            raise shop.Boom
 
     begin = time.monotonic()
     with pytest.raises(errors.GroupFailed) as caught:
