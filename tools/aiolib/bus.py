@@ -18,9 +18,10 @@ def _connect(url: str) -> kombu.Connection:
 
 
 def consumed(url: str, queues: Iterable[str]) -> set[str]:
-    """Which of the queues have a consumer; none if the bus is away."""
-    found = set()
-    with contextlib.suppress(OSError), _connect(url) as connection:
+    """Which of the queues have a consumer; none if the bus is away, or goes."""
+    found: set[str] = set()
+    away = (OSError, amqp.ConnectionError)
+    with contextlib.suppress(*away), _connect(url) as connection:
         for name in queues:
             with contextlib.suppress(amqp.NotFound), connection.channel() as channel:
                 if channel.queue_declare(name, passive=True).consumer_count:

@@ -205,8 +205,10 @@ class Cloud:
             if agent:
                 self.wait_agent(server.id)
         except Exception as exc:
-            exc.add_note(f"nova says: {compute.get_server(server.id).fault}")
-            compute.delete_server(server, force=True, ignore_missing=True)
+            try:
+                exc.add_note(f"nova says: {compute.get_server(server.id).fault}")
+            finally:
+                compute.delete_server(server, force=True, ignore_missing=True)
             compute.wait_for_delete(server, wait=GONE)
             raise
         return ready

@@ -47,14 +47,15 @@ def late(s: Settings, c: Connection, since: float = 0) -> list[str]:
     for backend in config.back_ends(s):
         storage["cinder-volume", f"{STORAGE_HOST}@{backend}"] = "cinder-volume"
     wanted |= set(storage)
-    queues = {who: f"{who[0].removeprefix('nova-')}.{who[1]}" for who in wanted}
-    served = bus.consumed(s.rabbit_url, queues.values())
+    queues = {}
     for service in (*c.compute.services(), *c.block_storage.services()):
         who = (service.binary, service.host)
         record = storage.get(who, service.binary)
         if record == "nova-compute":
             record += f"-{service.host}"
         begin = max(since, records.started(s, record))
-        if reported(service) > begin and queues.get(who) in served:
-            wanted.discard(who)
+        if who in wanted and reported(service) > begin:
+            queues[who] = f"{service.binary.removeprefix('nova-')}.{service.host}"
+    served = bus.consumed(s.rabbit_url, queues.values())
+    wanted -= {who for who, queue in queues.items() if queue in served}
     return sorted(f"{binary} on {host}" for binary, host in wanted)
